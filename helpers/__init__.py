@@ -1,0 +1,1 @@
+"""What the notebooks of Look Inside share: data, models, explainers, measures and figures."""

@@ -1,0 +1,24 @@
+"""The one exception of the workbook: what went wrong and what to do, in a single line."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class WorkbookError(Exception):
+    """A fault that the reader can mend.
+
+    The message names the thing and the remedy. Notebooks show it as one line: there is
+    nothing to learn from a traceback through our own code.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """Tell IPython what to print instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> WorkbookError:
+    """Return the error for a name that is not one of ``known``, nearest names first."""
+    known = list(known)
+    near = get_close_matches(str(name), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return WorkbookError(f"unknown {kind} {name!r}: {hint}choose one of {', '.join(known)}")

@@ -1,0 +1,306 @@
+"""Classifiers by name: build one, load its weights, and say which layers to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from helpers import assets
+from helpers.datasets.imagenet import CLASSES as IMAGENET_CLASSES
+from helpers.errors import WorkbookError, unknown
+from helpers.networks import CifarResNet
+
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the workbook knows about a family of networks before any is built.
+
+    Layers are dotted names, as in ``dict(network.named_modules())``.
+
+    Attributes:
+        build: makes the network for ``(number of classes, small stem?)``. A small stem is a
+            3x3 convolution of stride 1 without pooling, for images of up to 64 x 64.
+        first: the first convolution.
+        deeper: a convolution about half way.
+        last: the last convolution.
+        target: the layer whose output the CAM methods explain: the last one with a map.
+        stages: outputs at growing depth, the CAM target last.
+        head: the final linear (or 1x1 convolution) layer.
+    """
+
+    build: Callable[[int, bool], nn.Module]
+    first: str
+    deeper: str
+    last: str
+    target: str
+    stages: tuple[str, ...]
+    head: str
+
+
+@dataclass
+class Classifier:
+    """A network, and all that is needed to show it images and to look inside.
+
+    Attributes:
+        name: its architecture, a key of :data:`ARCHITECTURES`.
+        network: the module, in eval mode; maps normalised images to logits [N, K].
+        class_names: one name per logit.
+        input_size: height and width that it expects, in pixels.
+        mean, std: per channel, of images in [0, 1].
+        note: provenance of its weights where they are not the original ones.
+    """
+
+    name: str
+    network: nn.Module
+    class_names: tuple[str, ...]
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    note: str = ""
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its family: the names of the first, deeper, last and target layers."""
+        return ARCHITECTURES[self.name]
+
+    @property
+    def target(self) -> nn.Module:
+        """The layer that CAM methods explain."""
+        return self.layer(self.architecture.target)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.network.parameters()).device
+
+    def layer(self, name: str) -> nn.Module:
+        """Return a layer by its dotted name.
+
+        Raises:
+            WorkbookError: no layer has that name; the nearest names are offered.
+        """
+        modules = dict(self.network.named_modules())
+        modules.pop("")
+        if name not in modules:
+            raise unknown(f"layer of {self.name}", name, modules)
+        return modules[name]
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Scale float images [N, 3, H, W] in [0, 1] to the input size, and normalise them."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise WorkbookError(
+                f"{self.name} takes float images [N, 3, H, W] in [0, 1], not "
+                f"{images.dtype} {list(images.shape)}"
+            )
+        images = images.to(self.device)
+        if images.shape[-2:] != (self.input_size, self.input_size):
+            images = F.interpolate(
+                images, (self.input_size, self.input_size), mode="bilinear", antialias=True
+            )
+        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return (images - mean) / std
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor, batch_size: int = 256) -> Tensor:
+        """Return float32 logits [N, K] on the CPU for images [N, 3, H, W] in [0, 1].
+
+        Raises:
+            WorkbookError: the network answers NaN; its weights are damaged.
+        """
+        self.network.eval()
+        parts = [self.network(self.preprocess(b)).float().cpu() for b in images.split(batch_size)]
+        logits = torch.cat(parts)
+        if not logits.isfinite().all():
+            raise WorkbookError(
+                f"{self.name} answers NaN: its weights are damaged; delete its file in "
+                "data/checkpoints and train again"
+            )
+        return logits
+
+    def probabilities(self, images: Tensor, batch_size: int = 256) -> Tensor:
+        """Return softmax probabilities [N, K] on the CPU; see :meth:`logits`."""
+        return self.logits(images, batch_size).softmax(dim=1)
+
+    def map_size(self, layer: str | None = None) -> tuple[int, ...]:
+        """Return the output shape (channels, height, width) of a layer, the target if None."""
+        shapes: list[tuple[int, ...]] = []
+        module = self.layer(layer or self.architecture.target)
+        hook = module.register_forward_hook(lambda _m, _i, out: shapes.append(tuple(out.shape[1:])))
+        try:
+            self.logits(torch.zeros(1, 3, self.input_size, self.input_size))
+        finally:
+            hook.remove()
+        return shapes[0]
+
+    def to(self, device: str | torch.device) -> Classifier:
+        """Move the network to a device, and return the classifier."""
+        self.network.to(device)
+        return self
+
+
+def best_device() -> torch.device:
+    """Return the CUDA GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def build(
+    name: str, class_names: tuple[str, ...], input_size: int,
+    statistics: tuple = IMAGENET_STATISTICS,
+) -> Classifier:  # fmt: skip
+    """Build an untrained classifier; inputs of up to 64 pixels get a small stem.
+
+    Raises:
+        WorkbookError: no architecture has that name.
+    """
+    if name not in ARCHITECTURES:
+        raise unknown("model", name, ARCHITECTURES)
+    network = ARCHITECTURES[name].build(len(class_names), input_size <= 64).eval()
+    return Classifier(name, network, tuple(class_names), input_size, *statistics)
+
+
+def pretrained(name: str, data: str = "imagenet") -> Classifier:
+    """Load a classifier with public weights, in eval mode on the best device.
+
+    Args:
+        name: an architecture.
+        data: what the weights were trained on, ``"imagenet"`` or ``"cifar10"``.
+
+    Raises:
+        WorkbookError: there are no such weights, they cannot be fetched, or they do not fit.
+    """
+    known = PRETRAINED.get(data)
+    if known is None:
+        raise unknown("training data", data, PRETRAINED)
+    if name not in known:
+        raise unknown(f"model with {data} weights", name, known)
+    asset, statistics = known[name]
+    weights, note = assets.state_dict(asset)
+    classes, size = (IMAGENET_CLASSES, 224) if data == "imagenet" else (CIFAR10_CLASSES, 32)
+    classifier = build(name, classes, size, statistics)
+    load_weights(classifier.network, weights, asset)
+    return replace(classifier, note=note).to(best_device())
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Load weights, or say which keys do not fit.
+
+    Raises:
+        WorkbookError: keys are missing, left over, or of another shape.
+    """
+    own = network.state_dict()
+    # BatchNorm counts its batches; old files lack the counter and inference needs none.
+    missing = [k for k in own if k not in weights and not k.endswith("num_batches_tracked")]
+    surplus = [k for k in weights if k not in own]
+    shapes = [k for k in own if k in weights and own[k].shape != weights[k].shape]
+    if missing or surplus or shapes:
+        faults = [
+            f"{label} {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
+            for label, keys in (("lacks", missing), ("has in addition", surplus),
+                                ("has in another shape", shapes))
+            if keys
+        ]  # fmt: skip
+        raise WorkbookError(
+            f"the weights of {source} are of another architecture: {'; '.join(faults)}"
+        )
+    network.load_state_dict(weights, strict=False)
+
+
+def _torchvision(
+    constructor: Callable[..., nn.Module], shrink: Callable[[nn.Module], None]
+) -> Callable[[int, bool], nn.Module]:
+    def build(n_classes: int, small_stem: bool) -> nn.Module:
+        network = constructor(num_classes=n_classes)
+        if small_stem:
+            shrink(network)
+        return network
+
+    return build
+
+
+def _shrink_resnet(network: nn.Module) -> None:
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+
+
+def _shrink_densenet(network: nn.Module) -> None:
+    network.features.conv0 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.features.pool0 = nn.Identity()
+
+
+def _shrink_mobilenet(network: nn.Module) -> None:
+    # Two strides less: 32 x 32 images end at 4 x 4 instead of 1 x 1.
+    network.features[0][0].stride = (1, 1)
+    network.features[2].conv[1][0].stride = (1, 1)
+
+
+def _shrink_squeezenet(network: nn.Module) -> None:
+    network.features[0] = nn.Conv2d(3, 96, 3, padding=1)
+    network.features[2] = nn.Identity()
+
+
+_RESNET = ("layer1", "layer2", "layer3", "layer4")
+_CIFAR_RESNET = ("layer1", "layer2", "layer3")
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "shapes_net": Architecture(
+        lambda k, _: CifarResNet(1, k, widths=(24, 48, 96), stem=(7, 2)),
+        "conv1", "layer2.0.conv1", "layer3.0.conv2", "layer3", _CIFAR_RESNET, "linear",
+    ),
+    "resnet20": Architecture(
+        lambda k, _: CifarResNet(3, k),
+        "conv1", "layer2.1.conv1", "layer3.2.conv2", "layer3", _CIFAR_RESNET, "linear",
+    ),
+    "resnet56": Architecture(
+        lambda k, _: CifarResNet(9, k),
+        "conv1", "layer2.4.conv1", "layer3.8.conv2", "layer3", _CIFAR_RESNET, "linear",
+    ),
+    "resnet18": Architecture(
+        _torchvision(torchvision.models.resnet18, _shrink_resnet),
+        "conv1", "layer2.1.conv2", "layer4.1.conv2", "layer4", _RESNET, "fc",
+    ),
+    "resnet50": Architecture(
+        _torchvision(torchvision.models.resnet50, _shrink_resnet),
+        "conv1", "layer2.3.conv2", "layer4.2.conv3", "layer4", _RESNET, "fc",
+    ),
+    "densenet121": Architecture(
+        _torchvision(torchvision.models.densenet121, _shrink_densenet),
+        "features.conv0", "features.denseblock2.denselayer12.conv2",
+        "features.denseblock4.denselayer16.conv2", "features.norm5",
+        ("features.denseblock1", "features.denseblock2", "features.denseblock3",
+         "features.norm5"), "classifier",
+    ),
+    "mobilenet_v2": Architecture(
+        _torchvision(torchvision.models.mobilenet_v2, _shrink_mobilenet),
+        "features.0.0", "features.7.conv.2", "features.18.0", "features.18",
+        ("features.3", "features.6", "features.13", "features.18"), "classifier.1",
+    ),
+    "squeezenet1_0": Architecture(
+        _torchvision(torchvision.models.squeezenet1_0, _shrink_squeezenet),
+        "features.0", "features.7.expand3x3", "features.12.expand3x3", "features.12",
+        ("features.3", "features.7", "features.10", "features.12"), "classifier.1",
+    ),
+}  # fmt: skip
+
+# Per training data and architecture: the asset of the weights, and mean and std of its inputs.
+PRETRAINED: dict[str, dict[str, tuple[str, tuple]]] = {
+    "imagenet": {
+        name: (f"imagenet_{name}", IMAGENET_STATISTICS)
+        for name in ("resnet18", "resnet50", "densenet121", "mobilenet_v2", "squeezenet1_0")
+    },
+    "cifar10": {
+        "resnet18": ("cifar10_resnet18", CIFAR_STATISTICS),
+        "resnet20": ("cifar10_resnet20", IMAGENET_STATISTICS),
+        "resnet56": ("cifar10_resnet56", IMAGENET_STATISTICS),
+    },
+}
