@@ -69,6 +69,23 @@ def normalise_filters(answer: Callable[[Tensor], Tensor]) -> None:
     _correct("2.1")
 
 
+def colour_share(answer: Callable[[Tensor], Tensor]) -> None:
+    """Exercise 2.2: ``answer(weights)`` gives the share of a filter's energy that is not grey."""
+    torch.manual_seed(0)
+    weights = torch.randn(4, 3, 5, 5)
+    weights[0] = weights[0, :1]
+    weights[1] -= weights[1].mean(dim=0)
+    weights[3] *= 10
+    found = _tensor("2.2", answer(weights.clone()), (4,))
+    grey = 3 * (weights.mean(dim=1) ** 2).sum(dim=(1, 2))
+    expected = 1 - grey / (weights**2).sum(dim=(1, 2, 3))
+    for i, what in enumerate(("a grey filter (0)", "a filter of pure colour (1)",
+                              "a random filter", "a strong random filter")):  # fmt: skip
+        if not torch.isclose(found[i], expected[i], atol=1e-3):
+            _not_yet("2.2", f"{what} came out as {found[i]:.3f} instead of {expected[i]:.3f}")
+    _correct("2.2")
+
+
 def record_activations(answer: Callable[[nn.Module, nn.Module, Tensor], Tensor]) -> None:
     """Exercise 3.1: ``answer(network, layer, images)`` returns the layer's output."""
     torch.manual_seed(0)

@@ -45,7 +45,8 @@ def show_heatmap(ax: Axes, image: Tensor, heatmap: Tensor, title: str = "", colo
                  opacity: float = 0.75) -> None:  # fmt: skip
     """Draw an image [3, H, W] and on it a heatmap [H, W] in [0, 1].
 
-    The image is grey, so that all colour is heat; the hotter, the more of it is covered.
+    The image is grey, so that all colour is heat; the hotter, the more of it is covered. A map
+    that is zero everywhere is labelled as such.
     """
     grey = image.mean(dim=0).numpy()
     height, width = grey.shape
@@ -54,6 +55,8 @@ def show_heatmap(ax: Axes, image: Tensor, heatmap: Tensor, title: str = "", colo
     heat = heatmap.numpy()
     ax.imshow(heat, cmap=HEAT, vmin=0, vmax=1, interpolation="bilinear", extent=extent,
               alpha=opacity * np.clip(heat, 0, 1) ** 0.7)  # fmt: skip
+    if not heat.any():
+        ax.text(0.5, 0.03, "no heat", transform=ax.transAxes, ha="center", color="white", fontsize=8)
     ax.set_title(title, color=colour, fontsize=8, pad=3)
     ax.axis("off")
 

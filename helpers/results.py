@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 
 from filelock import FileLock
@@ -48,6 +49,9 @@ def start(notebook: str, profile: Profile, *, dataset: str, model: str, notes: t
         book["notebooks"][notebook] = _run["context"]
 
     _update(begin)
+    print(f"Profile {profile.name}: data {dataset}, model {model}; {date.today():%-d %B %Y}.")
+    for note in _run["context"]["notes"]:
+        print(f"Note: {note}.")
 
 
 def folder() -> Path:
@@ -79,10 +83,13 @@ def record(
     """
     if not re.fullmatch(r"[\w/-]+", name):
         raise WorkbookError(f"result name {name!r}: use letters, digits, '-', '_' and '/' only")
+    if not isinstance(value, Estimate) and hasattr(value, "item"):
+        value = value.item()  # a NumPy or torch scalar
     entry = {"value": value, "spec": spec, "unit": unit, "n": n}
     if isinstance(value, Estimate):
         entry |= {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
-    entry |= {"notebook": folder() and _run["notebook"], **_run["context"]}
+    folder()
+    entry |= {"notebook": _run["notebook"], **_run["context"]}
     _update(lambda book: book["numbers"].update({name: entry}))
     return format(value, spec) + (f" {unit}" if unit else "")
 
@@ -145,7 +152,8 @@ def write_latex(profile: str, target: Path) -> None:
         if entry["n"] is not None:
             lines.append(_definition(f"{name}/n", f"{entry['n']:,}".replace(",", "\\,")))
     notes = {note: None for context in book["notebooks"].values() for note in context["notes"]}
-    lines.append(_definition("notes", " ".join(f"\\item {_escape(n)}." for n in notes)))
+    if notes:
+        lines.append(_definition("notes", " ".join(f"\\item {_escape(n)}." for n in notes)))
     lines.append(_definition("profile", profile))
     target.mkdir(parents=True, exist_ok=True)
     with files.atomic(target / "results.tex") as partial:

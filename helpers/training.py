@@ -187,7 +187,7 @@ def fit_or_load(classifier: Classifier, profile: Profile, recipe: Recipe, start:
     path = files.data_folder() / "checkpoints" / f"{data}_{classifier.name}_{key}.pt"
     if path.exists():
         history = _restore(path, classifier, text)
-        print(f"trained before: using {path.name}")
+        print(f"Trained before: {path.name}, {recipe.epochs} epochs.")
         return history
     train, validation = (load_split(profile, split) for split in ("train", "validation"))
     history = fit(classifier, train, validation, recipe)

@@ -1,0 +1,58 @@
+# make run [PROFILE=quick|laptop|full]   execute all notebooks headless, then make the report
+# make test                              unit tests, every notebook, lint
+# make help                              all targets
+#
+# PYTHON=python3 uses an environment that exists already (Colab, conda) instead of making .venv;
+# it must have the packages of pyproject.toml: pip install -e ".[run,test]"
+
+PROFILE ?= quick
+PARAMS  ?=
+CORES   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+VENV    := .venv
+
+ifdef PYTHON
+  READY :=
+else
+  PYTHON := $(VENV)/bin/python
+  READY  := $(VENV)/.ready
+endif
+
+# The environment's own programs come first, and threads that wait do not spin.
+export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help run test lint render report badges clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: pyproject.toml
+	python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[run,test]"
+	touch $@
+
+run: $(READY) ## execute all notebooks, then make the report; continues where it was interrupted
+	$(PYTHON) -m snakemake --cores $(CORES) --quiet rules --nolock --rerun-incomplete \
+		--config profile=$(PROFILE) params="$(PARAMS)"
+	@command -v latexmk > /dev/null || $(PYTHON) scripts/build_report.py $(PROFILE) - || true
+	@echo "notebooks: build/$(PROFILE)/notebooks   figures: figures/$(PROFILE)"
+
+test: lint ## lint, unit tests, and every notebook at profile quick
+	WORKBOOK_PROFILE=quick $(PYTHON) -m pytest --nbval-lax tests notebooks
+
+lint: $(READY) ## check style
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check helpers scripts tests benchmarks
+
+render: ## put the outputs of a laptop run into the notebooks
+	$(MAKE) run PROFILE=laptop
+	$(PYTHON) scripts/render.py laptop
+
+report: $(READY) ## make the report of a profile again from its results
+	$(PYTHON) scripts/build_report.py $(PROFILE) build/$(PROFILE)/report.pdf
+
+badges: $(READY) ## stamp the repository's address into README and notebooks
+	$(PYTHON) scripts/badges.py
+
+clean: ## remove what runs have made; downloads and checkpoints stay
+	rm -rf build report/build report/generated figures/quick figures/full

@@ -1,0 +1,61 @@
+"""Build the report of a profile as a PDF, from figures and results alone.
+
+    python scripts/build_report.py quick build/quick/report.pdf
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers import results
+from helpers.errors import WorkbookError
+from helpers.files import ROOT, atomic
+
+INSTALL = (
+    "sudo apt-get install -y latexmk texlive-latex-recommended texlive-latex-extra "
+    "texlive-fonts-recommended lmodern"
+)
+
+
+def build(profile: str, target: Path) -> None:
+    """Write the PDF to ``target``; the log stays in ``report/build``.
+
+    Raises:
+        WorkbookError: no LaTeX, no results, or LaTeX found a fault, whose first line is given.
+    """
+    if not shutil.which("latexmk"):
+        raise WorkbookError(f"no LaTeX here, so no report: install it with\n  {INSTALL}")
+    report = ROOT / "report"
+    results.write_latex(profile, report / "generated")
+    folder = report / "build"
+    shutil.rmtree(folder, ignore_errors=True)
+    done = subprocess.run(
+        ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-outdir=build",
+         "report.tex"],
+        cwd=report, capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    if done.returncode:
+        fault = re.search(r"^(! .*|.*:\d+: .*)$", done.stdout, re.MULTILINE)
+        what = fault[0] if fault else "see report/build/report.log"
+        raise WorkbookError(f"the report of profile {profile} can't be built: {what}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(target) as partial:
+        shutil.copy(folder / "report.pdf", partial)
+
+
+def main() -> int:
+    """Read the command line; return the exit status."""
+    profile, target = sys.argv[1:]
+    try:
+        build(profile, Path(target))
+    except WorkbookError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"report: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
