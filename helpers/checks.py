@@ -158,6 +158,25 @@ def heat_on_object(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     _correct("4.2")
 
 
+def hottest(answer: Callable[[Tensor, float], Tensor]) -> None:
+    """Exercise 5.1: ``answer(heatmap, share)`` marks exactly that share of hottest pixels."""
+    torch.manual_seed(0)
+    heatmap = torch.rand(10, 12)
+    ties = torch.zeros(10, 12)
+    ties[:2] = 1
+    for what, case, share in (("a random map", heatmap, 0.2), ("a map with ties", ties, 0.25)):
+        mask = _tensor("5.1", answer(case.clone(), share), case.shape)
+        if mask.dtype != torch.bool:
+            _not_yet("5.1", f"the mask must be of type bool, not {mask.dtype}")
+        wanted = round(share * case.numel())
+        if int(mask.sum()) != wanted:
+            _not_yet("5.1", f"{what}: {int(mask.sum())} pixels are marked instead of {wanted} "
+                     "(a threshold alone can't do it where pixels are equal)")  # fmt: skip
+        if case[mask].min() < case[~mask].max():
+            _not_yet("5.1", f"{what}: a pixel is marked that is colder than one that is not")
+    _correct("5.1")
+
+
 # ---- what checkers share -----------------------------------------------------------------------
 
 

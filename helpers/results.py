@@ -97,12 +97,13 @@ def record(
 def record_table(name: str, columns: dict[str, list], specs: dict[str, str] | None = None) -> None:
     """Record a table; ``columns`` maps each heading to its cells, ``specs`` to their format."""
     specs = specs or {}
-    cells = {
-        heading: [format(cell, specs.get(heading, "")) for cell in column]
+    cells = [
+        [format(cell, specs.get(heading, "")) for cell in column]
         for heading, column in columns.items()
-    }
+    ]
     folder()
-    entry = {"columns": cells, "notebook": _run["notebook"]}
+    entry = {"header": list(columns), "rows": [list(row) for row in zip(*cells, strict=True)]}
+    entry["notebook"] = _run["notebook"]
     _update(lambda book: book["tables"].update({name: entry}))
 
 
@@ -160,22 +161,21 @@ def write_latex(profile: str, target: Path) -> None:
         partial.write_text("\n".join(lines) + "\n")
     for name, table in book["tables"].items():
         with files.atomic(target / f"{name.replace('/', '_')}.tex") as partial:
-            partial.write_text(_booktabs(table["columns"]))
+            partial.write_text(_booktabs(table["header"], table["rows"]))
 
 
 def _definition(name: str, text: str) -> str:
     return f"\\expandafter\\gdef\\csname result:{name}\\endcsname{{{text}}}"
 
 
-def _booktabs(columns: dict[str, list[str]]) -> str:
-    def line(cells) -> str:
+def _booktabs(header: list[str], rows: list[list[str]]) -> str:
+    def line(cells: list[str]) -> str:
         return " & ".join(_escape(cell) for cell in cells) + r" \\"
 
-    alignment = "l" + "r" * (len(columns) - 1)
-    body = [line(row) for row in zip(*columns.values(), strict=True)]
+    alignment = "l" + "r" * (len(header) - 1)
     return "\n".join(
-        [f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", r"\toprule", line(columns), r"\midrule",
-         *body, r"\bottomrule", r"\end{tabular}", ""]
+        [f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", r"\toprule", line(header), r"\midrule",
+         *map(line, rows), r"\bottomrule", r"\end{tabular}", ""]
     )  # fmt: skip
 
 

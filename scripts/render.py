@@ -27,7 +27,8 @@ def code_hash(notebook: nbformat.NotebookNode) -> str:
 
 def scrub(text: str) -> str:
     """Remove what tells of the machine: paths of the checkout, the home and the kernel."""
-    text = re.sub(r"/tmp/ipykernel_\d+/\d+\.py:\d+: ", "", text)
+    # A warning's place in the kernel, and the line of code that it repeats.
+    text = re.sub(r"/tmp/ipykernel_\d+/\d+\.py:\d+: (.*)\n(  .*\n)?", r"\1\n", text)
     for folder, name in ((ROOT, "."), (Path.home(), "~")):
         text = text.replace(str(folder), name)
     return text
