@@ -17,9 +17,8 @@ else
   READY  := $(VENV)/.ready
 endif
 
-# The environment's own programs come first, and threads that wait do not spin.
+# The environment's own programs come first.
 export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help run test lint render report badges clean
 
@@ -38,7 +37,7 @@ run: $(READY) ## execute all notebooks, then make the report; continues where it
 	@echo "notebooks: build/$(PROFILE)/notebooks   figures: figures/$(PROFILE)"
 
 test: lint ## lint, unit tests, and every notebook at profile quick
-	WORKBOOK_PROFILE=quick $(PYTHON) -m pytest --nbval-lax tests notebooks
+	WORKBOOK_PROFILE=quick $(PYTHON) -m pytest -v --durations=5 --nbval-lax notebooks tests
 
 lint: $(READY) ## check style
 	$(PYTHON) -m ruff check .

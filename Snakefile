@@ -14,7 +14,7 @@ from pathlib import Path
 PROFILE = config.get("profile", "quick")
 PARAMETERS = " ".join(
     f"-p {name} '{value}'"
-    for name, _, value in (pair.partition("=") for pair in config.get("params", "").split())
+    for name, _, value in (pair.partition("=") for pair in str(config.get("params") or "").split())
 )
 NAMES = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 TRAINING = NAMES[0]  # the first notebook trains the classifier that the others look into

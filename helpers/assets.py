@@ -77,6 +77,8 @@ def fetch(name: str) -> Asset:
     licence, citation = entry.get("licence", ""), entry.get("citation", "")
     if name in mirror:
         given = mirror[name]
+        if lacking := {"file", "sha256"} - given.keys():
+            raise WorkbookError(f"mirror.toml gives no {min(lacking)} for {name}: add it there")
         path = _verified(Path(os.environ["WORKBOOK_MIRROR"]) / given["file"], given["sha256"])
         return Asset(
             name, path, licence, citation, given.get("format", "original"), given.get("note", "")
@@ -110,7 +112,9 @@ def state_dict(name: str) -> tuple[dict[str, Tensor], str]:
             f"{name} again"
         ) from error
     if bad := [key for key, value in weights.items() if not value.isfinite().all()]:
-        raise WorkbookError(f"{asset.path.name} has NaN or infinite weights in {bad[0]}: replace it")
+        raise WorkbookError(
+            f"{asset.path.name} has NaN or infinite weights in {bad[0]}: replace it"
+        )
     return weights, asset.note
 
 
@@ -165,6 +169,9 @@ def _download(name: str, entry: dict) -> Path:
                 downloader=pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT),
             )
         except ValueError as error:  # what pooch raises for a wrong checksum
+            if url != entry["urls"][-1]:
+                faults.append(f"{url.split('/')[2]}: wrong checksum")
+                continue
             raise WorkbookError(
                 f"{name} from {url} has the wrong checksum: the download is damaged or the "
                 "source has changed; try again, or put a good copy in a mirror (data/README.md)"

@@ -39,7 +39,10 @@ def calibration_error(answer: Callable[[np.ndarray, np.ndarray], float]) -> None
     _close("1.2", _numbers("1.2", answer(sure, np.arange(200) < 100), 1), [0.45], 1e-6,
            "a network that is 95 % sure and right half of the time")  # fmt: skip
     confidence = rng.uniform(0.2, 1, 500)
-    correct = rng.random(500) < confidence**2
+    # Too timid and too bold by turns, so that gaps do not add up over wider bins.
+    bold = (confidence * 10).astype(int) % 2 == 1
+    correct = rng.random(500) < np.where(bold, confidence - 0.2, confidence + 0.2)
+    confidence[:25], correct[:25] = 1.0, False  # exactly 1 belongs to the last bin
     bins = np.minimum((confidence * 10).astype(int), 9)
     gaps = [
         np.sum(bins == b) / 500 * abs(correct[bins == b].mean() - confidence[bins == b].mean())
@@ -93,12 +96,13 @@ def record_activations(answer: Callable[[nn.Module, nn.Module, Tensor], Tensor])
     images = torch.rand(2, 3, 8, 8)
     with torch.no_grad():
         expected = network[1](network[0](images))
-    found = _tensor("3.1", answer(network, network[1], images), expected.shape)
+    output = answer(network, network[1], images)
+    found = _tensor("3.1", output, expected.shape)
     if not torch.allclose(found, expected, atol=1e-5):
         _not_yet("3.1", "this is not the output of the layer that was asked for")
     if any(module._forward_hooks for module in network.modules()):
         _not_yet("3.1", "the hook is still on the layer: call handle.remove() at the end")
-    if found.requires_grad:
+    if output.requires_grad:
         _not_yet("3.1", "nobody needs a gradient here: run the network under torch.no_grad()")
     _correct("3.1")
 
@@ -106,8 +110,9 @@ def record_activations(answer: Callable[[nn.Module, nn.Module, Tensor], Tensor])
 def inside_outside(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 3.2: ``answer(activations, masks)`` gives (in - out) / (in + out) per channel."""
     torch.manual_seed(0)
-    masks = torch.rand(6, 8, 8) < 0.3
-    activations = torch.rand(6, 5, 8, 8)
+    # Images differ in object size and in strength, so that averaging image by image shows.
+    masks = torch.rand(6, 8, 8) < torch.linspace(0.1, 0.6, 6).view(6, 1, 1)
+    activations = torch.rand(6, 5, 8, 8) * torch.arange(1, 7).view(6, 1, 1, 1)
     activations[:, 0] = masks.float()
     activations[:, 1] = (~masks).float()
     activations[:, 2] = 1.0
@@ -127,9 +132,11 @@ def grad_cam(answer: Callable[[nn.Module, nn.Module, Tensor, int], Tensor]) -> N
     torch.manual_seed(0)
     classifier = models.build("shapes_net", tuple("abcdefghij"), 64)
     image = torch.randn(1, 3, 64, 64)
-    for c in (2, 7):
-        found = _tensor("4.1", answer(classifier.network, classifier.target, image, c), (64, 64))
-        expected = cam.explain("gradcam", classifier.network, classifier.target, image, [c])[0]
+    # At layer2 the gradient differs from cell to cell, so that its mean matters.
+    for name, c in (("layer3", 2), ("layer3", 7), ("layer2", 2)):
+        layer = classifier.layer(name)
+        found = _tensor("4.1", answer(classifier.network, layer, image, c), (64, 64))
+        expected = cam.explain("gradcam", classifier.network, layer, image, [c])[0]
         if found.min() < 0:
             _not_yet("4.1", "there is negative heat: keep what speaks for the class, with a ReLU")
         if abs(found.max() - 1) > 1e-3:
@@ -177,6 +184,53 @@ def hottest(answer: Callable[[Tensor, float], Tensor]) -> None:
     _correct("5.1")
 
 
+def ablation_weights(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Exercise 9.1: ``answer(activations, w, b)`` gives the AblationCAM weights [C]."""
+    torch.manual_seed(0)
+    activations, w, b = torch.rand(5, 3, 4), torch.randn(5), 1.5
+    found = _tensor("9.1", answer(activations.clone(), w.clone(), b), (5,))
+    score = (w * activations.mean(dim=(1, 2))).sum() + b
+    expected = torch.stack([
+        (score - ((w * a.mean(dim=(1, 2))).sum() + b)) / score
+        for a in (activations * (1 - torch.eye(5)[k])[:, None, None] for k in range(5))
+    ])  # fmt: skip
+    if torch.allclose(found, expected * score, atol=1e-4):
+        _not_yet("9.1", "these are the losses; divide them by the score")
+    if torch.allclose(found * (score - b), expected * score, atol=1e-4):
+        _not_yet("9.1", "the score has a bias: y = sum of the contributions + b")
+    _close("9.1", found, expected, 1e-4, "the weights of a random network")
+    _correct("9.1")
+
+
+def tokens_to_grid(answer: Callable[[Tensor, int, int], Tensor]) -> None:
+    """Exercise 10.1: ``answer(tokens, h, w)`` lays tokens [N, 1 + h*w, C] into [N, C, h, w]."""
+    tokens = torch.arange(2 * 7 * 4).float().view(2, 7, 4)
+    found = _tensor("10.1", answer(tokens.clone(), 2, 3), (2, 4, 2, 3))
+    if not torch.equal(found[:, :, 0, 0], tokens[:, 1]):
+        _not_yet("10.1", "the first place must hold token 1: token 0 is the class token")
+    if not torch.equal(found[:, :, 0, 2], tokens[:, 3]):
+        _not_yet("10.1", "the places go row by row, and the token's numbers become channels")
+    if not torch.equal(found[:, :, 1, 2], tokens[:, 6]):
+        _not_yet("10.1", "the last place must hold the last token")
+    _correct("10.1")
+
+
+def rollout(answer: Callable[[list[Tensor]], Tensor]) -> None:
+    """Exercise 10.2: ``answer(attentions)`` gives the shares [N, T - 1] of attention rollout."""
+    torch.manual_seed(0)
+    layers = [torch.rand(2, 5, 5).softmax(dim=-1) for _ in range(3)]
+    found = _tensor("10.2", answer([layer.clone() for layer in layers]), (2, 4))
+    eye = torch.eye(5)
+    first, second, third = ((layer + eye) / 2 for layer in layers)
+    if torch.allclose(found, (layers[2] @ layers[1] @ layers[0])[:, 0, 1:], atol=1e-5):
+        _not_yet("10.2", "the residual connection is missing: mix in the identity")
+    if torch.allclose(found, (first @ second @ third)[:, 0, 1:], atol=1e-5):
+        _not_yet("10.2", "the order is turned round: the last layer reads from the one before")
+    if not torch.allclose(found, (third @ second @ first)[:, 0, 1:], atol=1e-5):
+        _not_yet("10.2", "row 0 of the product of (A + I) / 2, last layer leftmost, is asked for")
+    _correct("10.2")
+
+
 # ---- what checkers share -----------------------------------------------------------------------
 
 
@@ -212,6 +266,5 @@ def _close(exercise: str, found, expected, tolerance: float, what: str) -> None:
     if not np.allclose(found, expected, atol=tolerance):
         _not_yet(
             exercise,
-            f"{what}: got {np.round(found, 4).tolist()}, expected "
-            f"{np.round(expected, 4).tolist()}",
+            f"{what}: got {np.round(found, 4).tolist()}, expected {np.round(expected, 4).tolist()}",
         )

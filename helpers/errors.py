@@ -21,4 +21,5 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> WorkbookError:
     known = list(known)
     near = get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return WorkbookError(f"unknown {kind} {name!r}: {hint}choose one of {', '.join(known)}")
+    some = known if len(known) <= 20 else [*known[:5], "…", *known[-5:]]  # layers are hundreds
+    return WorkbookError(f"unknown {kind} {name!r}: {hint}choose one of {', '.join(some)}")

@@ -56,7 +56,9 @@ def show_heatmap(ax: Axes, image: Tensor, heatmap: Tensor, title: str = "", colo
     ax.imshow(heat, cmap=HEAT, vmin=0, vmax=1, interpolation="bilinear", extent=extent,
               alpha=opacity * np.clip(heat, 0, 1) ** 0.7)  # fmt: skip
     if not heat.any():
-        ax.text(0.5, 0.03, "no heat", transform=ax.transAxes, ha="center", color="white", fontsize=8)
+        ax.text(
+            0.5, 0.03, "no heat", transform=ax.transAxes, ha="center", color="white", fontsize=8
+        )
     ax.set_title(title, color=colour, fontsize=8, pad=3)
     ax.axis("off")
 
@@ -90,7 +92,9 @@ def heat_bar(figure: Figure, axes, label: str = "heat") -> None:
     figure.colorbar(scale, ax=axes, label=label, fraction=0.02, pad=0.01, aspect=30)
 
 
-def show_intervals(ax: Axes, labels: Sequence[str], estimates: Sequence, colour: str = RIGHT) -> None:
+def show_intervals(
+    ax: Axes, labels: Sequence[str], estimates: Sequence, colour: str = RIGHT
+) -> None:
     """Draw estimates as dots with their 95 % intervals, one line each, the first on top."""
     y = np.arange(len(labels))
     values = np.array([e.value for e in estimates])

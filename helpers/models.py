@@ -1,51 +1,28 @@
-"""Classifiers by name: build one, load its weights, and say which layers to look at."""
+"""Classifiers: a network by name, its weights, and all that is needed to show it images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from helpers import assets
+from helpers.architectures import ARCHITECTURES, Architecture, tokens_to_map
 from helpers.datasets.imagenet import CLASSES as IMAGENET_CLASSES
 from helpers.errors import WorkbookError, unknown
-from helpers.networks import CifarResNet
+
+__all__ = [
+    "ARCHITECTURES", "Architecture", "Classifier", "best_device", "build", "load_weights",
+    "pretrained", "tokens_to_map",
+]  # fmt: skip
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What the workbook knows about a family of networks before any is built.
-
-    Layers are dotted names, as in ``dict(network.named_modules())``.
-
-    Attributes:
-        build: makes the network for ``(number of classes, small stem?)``. A small stem is a
-            3x3 convolution of stride 1 without pooling, for images of up to 64 x 64.
-        first: the first convolution.
-        deeper: a convolution about half way.
-        last: the last convolution.
-        target: the layer whose output the CAM methods explain: the last one with a map.
-        stages: outputs at growing depth, the CAM target last.
-        head: the final linear (or 1x1 convolution) layer.
-    """
-
-    build: Callable[[int, bool], nn.Module]
-    first: str
-    deeper: str
-    last: str
-    target: str
-    stages: tuple[str, ...]
-    head: str
 
 
 @dataclass
@@ -136,7 +113,10 @@ class Classifier:
         """Return the output shape (channels, height, width) of a layer, the target if None."""
         shapes: list[tuple[int, ...]] = []
         module = self.layer(layer or self.architecture.target)
-        hook = module.register_forward_hook(lambda _m, _i, out: shapes.append(tuple(out.shape[1:])))
+        as_map = self.architecture.reshape or (lambda output: output)
+        hook = module.register_forward_hook(
+            lambda _m, _i, output: shapes.append(tuple(as_map(output).shape[1:]))
+        )
         try:
             self.logits(torch.zeros(1, 3, self.input_size, self.input_size))
         finally:
@@ -161,11 +141,17 @@ def build(
     """Build an untrained classifier; inputs of up to 64 pixels get a small stem.
 
     Raises:
-        WorkbookError: no architecture has that name.
+        WorkbookError: no architecture has that name, or it does not take that input size.
     """
     if name not in ARCHITECTURES:
         raise unknown("model", name, ARCHITECTURES)
-    network = ARCHITECTURES[name].build(len(class_names), input_size <= 64).eval()
+    architecture = ARCHITECTURES[name]
+    if architecture.sizes and input_size not in architecture.sizes:
+        raise WorkbookError(
+            f"{name} takes images of {' or '.join(map(str, architecture.sizes))} pixels, not "
+            f"{input_size}: choose another model, or another size in profiles.toml"
+        )
+    network = architecture.build(len(class_names), input_size <= 64).eval()
     return Classifier(name, network, tuple(class_names), input_size, *statistics)
 
 
@@ -216,88 +202,13 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) ->
     network.load_state_dict(weights, strict=False)
 
 
-def _torchvision(
-    constructor: Callable[..., nn.Module], shrink: Callable[[nn.Module], None]
-) -> Callable[[int, bool], nn.Module]:
-    def build(n_classes: int, small_stem: bool) -> nn.Module:
-        network = constructor(num_classes=n_classes)
-        if small_stem:
-            shrink(network)
-        return network
-
-    return build
-
-
-def _shrink_resnet(network: nn.Module) -> None:
-    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    network.maxpool = nn.Identity()
-
-
-def _shrink_densenet(network: nn.Module) -> None:
-    network.features.conv0 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    network.features.pool0 = nn.Identity()
-
-
-def _shrink_mobilenet(network: nn.Module) -> None:
-    # Two strides less: 32 x 32 images end at 4 x 4 instead of 1 x 1.
-    network.features[0][0].stride = (1, 1)
-    network.features[2].conv[1][0].stride = (1, 1)
-
-
-def _shrink_squeezenet(network: nn.Module) -> None:
-    network.features[0] = nn.Conv2d(3, 96, 3, padding=1)
-    network.features[2] = nn.Identity()
-
-
-_RESNET = ("layer1", "layer2", "layer3", "layer4")
-_CIFAR_RESNET = ("layer1", "layer2", "layer3")
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "shapes_net": Architecture(
-        lambda k, _: CifarResNet(1, k, widths=(24, 48, 96), stem=(7, 2)),
-        "conv1", "layer2.0.conv1", "layer3.0.conv2", "layer3", _CIFAR_RESNET, "linear",
-    ),
-    "resnet20": Architecture(
-        lambda k, _: CifarResNet(3, k),
-        "conv1", "layer2.1.conv1", "layer3.2.conv2", "layer3", _CIFAR_RESNET, "linear",
-    ),
-    "resnet56": Architecture(
-        lambda k, _: CifarResNet(9, k),
-        "conv1", "layer2.4.conv1", "layer3.8.conv2", "layer3", _CIFAR_RESNET, "linear",
-    ),
-    "resnet18": Architecture(
-        _torchvision(torchvision.models.resnet18, _shrink_resnet),
-        "conv1", "layer2.1.conv2", "layer4.1.conv2", "layer4", _RESNET, "fc",
-    ),
-    "resnet50": Architecture(
-        _torchvision(torchvision.models.resnet50, _shrink_resnet),
-        "conv1", "layer2.3.conv2", "layer4.2.conv3", "layer4", _RESNET, "fc",
-    ),
-    "densenet121": Architecture(
-        _torchvision(torchvision.models.densenet121, _shrink_densenet),
-        "features.conv0", "features.denseblock2.denselayer12.conv2",
-        "features.denseblock4.denselayer16.conv2", "features.norm5",
-        ("features.denseblock1", "features.denseblock2", "features.denseblock3",
-         "features.norm5"), "classifier",
-    ),
-    "mobilenet_v2": Architecture(
-        _torchvision(torchvision.models.mobilenet_v2, _shrink_mobilenet),
-        "features.0.0", "features.7.conv.2", "features.18.0", "features.18",
-        ("features.3", "features.6", "features.13", "features.18"), "classifier.1",
-    ),
-    "squeezenet1_0": Architecture(
-        _torchvision(torchvision.models.squeezenet1_0, _shrink_squeezenet),
-        "features.0", "features.7.expand3x3", "features.12.expand3x3", "features.12",
-        ("features.3", "features.7", "features.10", "features.12"), "classifier.1",
-    ),
-}  # fmt: skip
+_ON_IMAGENET = (
+    "resnet18", "resnet50", "densenet121", "mobilenet_v2", "squeezenet1_0", "vit_b_16",
+)  # fmt: skip
 
 # Per training data and architecture: the asset of the weights, and mean and std of its inputs.
 PRETRAINED: dict[str, dict[str, tuple[str, tuple]]] = {
-    "imagenet": {
-        name: (f"imagenet_{name}", IMAGENET_STATISTICS)
-        for name in ("resnet18", "resnet50", "densenet121", "mobilenet_v2", "squeezenet1_0")
-    },
+    "imagenet": {name: (f"imagenet_{name}", IMAGENET_STATISTICS) for name in _ON_IMAGENET},
     "cifar10": {
         "resnet18": ("cifar10_resnet18", CIFAR_STATISTICS),
         "resnet20": ("cifar10_resnet20", IMAGENET_STATISTICS),

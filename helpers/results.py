@@ -181,6 +181,7 @@ def _booktabs(header: list[str], rows: list[list[str]]) -> str:
 
 def _escape(text: str) -> str:
     """Escape LaTeX's special characters, and set a minus sign as one."""
-    text = re.sub(r"([&%$#_{}])", r"\\\1", text)
-    text = text.replace("~", r"\textasciitilde{}").replace("×", r"\ensuremath{\times}")
+    words = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    text = re.sub(r"[&%$#_{}\\^~]", lambda m: words.get(m[0], "\\" + m[0]), text)
+    text = text.replace("×", r"\ensuremath{\times}")
     return re.sub(r"(?<!\w)-(?=\d)", r"\\ensuremath{-}", text)

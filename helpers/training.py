@@ -72,11 +72,15 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
     Raises:
         WorkbookError: unknown ``recipe.layers``, or the loss became NaN.
     """
+    if not recipe.learning_rate > 0:  # also when it is NaN
+        raise WorkbookError(f"a learning rate of {recipe.learning_rate} trains nothing: raise it")
     torch.manual_seed(recipe.seed)
     device = classifier.device
     network = classifier.network.to(memory_format=torch.channels_last)
     parameters = _trainable(classifier, recipe.layers)
-    optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameters, recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
     steps = recipe.epochs * -(-len(train) // recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, steps)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
@@ -207,6 +211,7 @@ def _restore(path, classifier: Classifier, configuration: str) -> History:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         same = saved["configuration"] == configuration
+        weights, history = saved["weights"], History(**saved["history"])
     except Exception as error:
         raise WorkbookError(
             f"checkpoint {path.name} is damaged: delete it and train again"
@@ -215,8 +220,8 @@ def _restore(path, classifier: Classifier, configuration: str) -> History:
         raise WorkbookError(
             f"checkpoint {path.name} was made with another configuration: delete it"
         )
-    models.load_weights(classifier.network, saved["weights"], path.name)
-    return History(**saved["history"])
+    models.load_weights(classifier.network, weights, path.name)
+    return history
 
 
 def recipe_of(profile: Profile, **changes: object) -> Recipe:
@@ -238,9 +243,7 @@ def untrained(profile: Profile) -> tuple[Classifier, str]:
     class_names = datasets.class_names(profile.dataset)
     if profile.start == "random":
         torch.manual_seed(profile.training.seed)
-        built = models.build(
-            profile.model, class_names, profile.size, models.CIFAR_STATISTICS
-        )
+        built = models.build(profile.model, class_names, profile.size, models.CIFAR_STATISTICS)
         return built.to(models.best_device()), "random"
     start = models.pretrained(profile.model, profile.start)
     if start.class_names != class_names:

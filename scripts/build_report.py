@@ -1,6 +1,6 @@
 """Build the report of a profile as a PDF, from figures and results alone.
 
-    python scripts/build_report.py quick build/quick/report.pdf
+python scripts/build_report.py quick build/quick/report.pdf
 """
 
 import re

@@ -1,7 +1,7 @@
 """Run one notebook from top to bottom with papermill, as the Snakefile does for each.
 
-    python scripts/run_notebook.py notebooks/01_train_evaluate.ipynb out.ipynb --profile quick
-    python scripts/run_notebook.py notebooks/01_train_evaluate.ipynb out.ipynb -p MODEL resnet20
+python scripts/run_notebook.py notebooks/01_train_evaluate.ipynb out.ipynb --profile quick
+python scripts/run_notebook.py notebooks/01_train_evaluate.ipynb out.ipynb -p MODEL resnet20
 """
 
 import argparse
@@ -25,6 +25,8 @@ def run(notebook: Path, output: Path, profile: str, parameters: dict[str, str]) 
         WorkbookError: unknown profile or parameter, or a cell that failed.
     """
     profile = profiles.load(profile).name
+    if not notebook.is_file():
+        raise WorkbookError(f"there is no notebook {notebook}: see notebooks/")
     known = [name for name in papermill.inspect_notebook(str(notebook)) if name != "PROFILE"]
     for name in parameters:
         if name not in known:

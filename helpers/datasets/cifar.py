@@ -47,10 +47,13 @@ def load(name: str = "cifar10", split: str = "test", n: int | None = None) -> Im
         with tarfile.open(asset.path) as archive:
             batches = [_unpickle(archive, f"{folder}/{file}") for file in wanted]
             names = _unpickle(archive, f"{folder}/{meta_file}")[names_key]
-    except (tarfile.TarError, KeyError, EOFError) as error:
-        raise WorkbookError(f"{asset.path.name} is not the official {name} archive") from error
-    pixels = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
-    labels = np.concatenate([batch[label_key] for batch in batches])
+        pixels = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
+        labels = np.concatenate([batch[label_key] for batch in batches])
+    except (*folders.DAMAGED, pickle.UnpicklingError, KeyError, ValueError, TypeError) as error:
+        raise WorkbookError(
+            f"{asset.path.name} is not the official {name} archive, or damaged: delete it and "
+            "download it again"
+        ) from error
     rows = np.arange(len(labels))
     held_out = rows % folders.HELD_OUT == folders.HELD_OUT - 1
     if split != "test":

@@ -3,9 +3,12 @@
 A folder, a zip or a tar archive are read alike. Archives are read in memory, never unpacked.
 """
 
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
+from gzip import BadGzipFile
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +21,10 @@ from helpers.errors import WorkbookError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SMALLEST = 8  # pixels; below that there is nothing to explain
+# What reading a damaged archive may raise.
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
+)  # fmt: skip
 HELD_OUT = 20  # every 20th training image is kept for validation
 
 
@@ -147,7 +154,10 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes | None]]:
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
-                    yield PurePosixPath(info.filename), None if info.is_dir() else archive.read(info)
+                    yield (
+                        PurePosixPath(info.filename),
+                        None if info.is_dir() else archive.read(info),
+                    )
         else:
             with tarfile.open(path) as archive:
                 for member in archive:
@@ -155,7 +165,7 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes | None]]:
                         PurePosixPath(member.name),
                         archive.extractfile(member).read() if member.isfile() else None,
                     )
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except DAMAGED as error:
         raise WorkbookError(
             f"{path.name} is neither a folder nor a whole zip or tar archive: make it again"
         ) from error

@@ -9,7 +9,7 @@ import torch
 from torchvision.models import ResNet18_Weights
 
 from helpers import assets
-from helpers.datasets.folders import decode
+from helpers.datasets.folders import DAMAGED, decode
 from helpers.datasets.images import ImageSet
 from helpers.errors import WorkbookError
 
@@ -45,20 +45,25 @@ def load_samples(n: int | None = None, size: int = 224) -> ImageSet:
         WorkbookError: the archive does not hold one image for each of the 1,000 classes.
     """
     asset = assets.fetch("imagenet_samples")
-    with zipfile.ZipFile(asset.path) as archive:
-        files = {
-            match[0]: name
-            for name in archive.namelist()
-            if (match := re.match(r"n\d{8}(?=_)", PurePosixPath(name).name))
-        }
-        if len(files) != len(CLASSES):
-            raise WorkbookError(
-                f"{asset.path.name} holds images of {len(files)} classes instead of 1,000: "
-                "delete it and download it again"
-            )
-        rows = np.linspace(0, len(files) - 1, n or len(files)).round().astype(int)
-        ids = [sorted(files)[row] for row in rows]
-        pixels = [decode(archive.read(files[i]), files[i], size, crop=0.875) for i in ids]
+    try:
+        with zipfile.ZipFile(asset.path) as archive:
+            files = {
+                match[0]: name
+                for name in archive.namelist()
+                if (match := re.match(r"n\d{8}(?=_)", PurePosixPath(name).name))
+            }
+            if len(files) != len(CLASSES):
+                raise WorkbookError(
+                    f"{asset.path.name} holds images of {len(files)} classes instead of 1,000: "
+                    "delete it and download it again"
+                )
+            rows = np.linspace(0, len(files) - 1, n or len(files)).round().astype(int)
+            ids = [sorted(files)[row] for row in rows]
+            pixels = [decode(archive.read(files[i]), files[i], size, crop=0.875) for i in ids]
+    except DAMAGED as error:
+        raise WorkbookError(
+            f"{asset.path.name} is not a whole zip archive: delete it and download it again"
+        ) from error
     return _image_set("imagenet_samples", pixels, rows.tolist(), ids, asset.note)
 
 

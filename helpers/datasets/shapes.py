@@ -176,8 +176,8 @@ def _textured(
             dark = np.hypot(u % 1 - 0.5, v % 1 - 0.5) < 0.3
         case "checks":
             dark = (u % 1 < 0.5) ^ (v % 1 < 0.5)
-        case "gradient":
-            dark = (u - u.min()) / np.ptp(u)
+        case "gradient":  # from light to dark and back over 40 pixels, so that it shows on objects
+            dark = np.abs((u * period / 20) % 2 - 1)
     return colour * (1 - contrast * dark[..., None])
 
 
@@ -207,7 +207,9 @@ def _outline(shape: str) -> tuple[np.ndarray, ...]:
         case "cross":
             corner = np.array([(0.3, -0.95), (0.3, -0.3), (0.95, -0.3)])
             quarter = np.array([(0, 1), (-1, 0)])
-            return (np.concatenate([corner @ np.linalg.matrix_power(quarter, k) for k in range(4)]),)
+            return (
+                np.concatenate([corner @ np.linalg.matrix_power(quarter, k) for k in range(4)]),
+            )
         case "arrow":
             half = [(1.0, 0.0), (0.15, 0.8), (0.15, 0.3), (-0.95, 0.3)]
             return (np.array(half + [(x, -y) for x, y in half[:0:-1]]),)

@@ -1,0 +1,76 @@
+"""What all tests share: no network, no mirror unless asked for, and files only in tmp folders."""
+
+import os
+import socket
+
+import pytest
+
+from helpers import assets, files, profiles, results
+
+MIRROR = os.environ.get("WORKBOOK_MIRROR")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(request, monkeypatch, tmp_path):
+    """Downloads and checkpoints go to a tmp folder; only tests marked ``mirror`` see the mirror."""
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("WORKBOOK_PROFILE", raising=False)
+    if request.node.get_closest_marker("mirror") is None:
+        monkeypatch.delenv("WORKBOOK_MIRROR", raising=False)
+    elif MIRROR is None:
+        pytest.skip("WORKBOOK_MIRROR is not set: this test needs the assets of a mirror")
+    monkeypatch.setattr(results, "_run", {})
+    assets._verified.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Refuse every connection that leaves this machine."""
+    connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
+
+    def guarded_connect(self, address):
+        if isinstance(address, tuple) and address[0] not in LOOPBACK:
+            raise OSError(f"tests may not connect to {address[0]}")
+        return connect(self, address)
+
+    def guarded_getaddrinfo(host, *args, **kwargs):
+        if host not in (None, *LOOPBACK):
+            raise socket.gaierror(f"tests may not look up {host}")
+        return getaddrinfo(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def tmp_root(monkeypatch, tmp_path):
+    """Redirect figures and results to a tmp folder, and return it."""
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny_profile():
+    """Profile quick, with a few images and one epoch."""
+    profile = profiles.load("quick")
+    profile.images.train, profile.images.validation, profile.images.test = 200, 40, 60
+    profile.images.probe = 40
+    profile.training.epochs = 1
+    return profile
+
+
+@pytest.fixture
+def one_line():
+    """Return a check that an error is one line that holds all the given words."""
+
+    def check(error, *words):
+        message = str(error.value if hasattr(error, "value") else error)
+        assert "\n" not in message, message
+        for word in words:
+            assert word in message, f"{word!r} is not in: {message}"
+
+    return check

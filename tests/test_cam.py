@@ -1,0 +1,541 @@
+"""The CAM family: the same maps as the library's, right answers at every layer, clear errors."""
+
+import os
+import warnings
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import pytorch_grad_cam as library
+import torch
+import torch.nn.functional as F
+import torchvision
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+from helpers import cam, cam_fast, models
+from helpers.cam_parts import Parts
+from helpers.errors import WorkbookError
+
+TOLERANCE = 1e-4  # on maps in [0, 1]
+
+
+@cache
+def network(name):
+    """A random network whose BatchNorms know their inputs, so that no signal dies out, and
+    whose logits, like those of a trained one, are no small difference of large numbers.
+    """
+    torch.manual_seed(0)
+    net = getattr(torchvision.models, name)(num_classes=10)
+    head = net.get_submodule(models.ARCHITECTURES[name].head)
+    nn.init.uniform_(head.weight, -0.1, 0.3)
+    return settle(net, torch.randn(8, 3, 64, 64))
+
+
+def settle(net, images):
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0, 0.1)
+    with torch.no_grad():
+        net.train()(images)
+    return net.eval()
+
+
+def images_and_classes(net, n, size=64, dtype=torch.float32):
+    """Random images and the classes that the network sees in them, whose logits are positive."""
+    images = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    with torch.no_grad():
+        return images, net(images).argmax(1)
+
+
+def targets(classes):
+    return [ClassifierOutputTarget(int(c)) for c in classes]
+
+
+def run(method, net, layer, images, classes, **options):
+    return method(net, [net.get_submodule(layer)], **options)(images, targets(classes))
+
+
+def output_of(net, layer, images):
+    """The layer's output, untouched by what follows, and the logits."""
+    outputs = []
+    handle = layer.register_forward_hook(lambda _m, _i, out: outputs.append(out.clone()))
+    with torch.no_grad():
+        logits = net(images)
+    handle.remove()
+    return outputs[0], logits
+
+
+def replaced(net, layer, images, output):
+    """The logits of the whole network, with the layer's output replaced."""
+    handle = layer.register_forward_hook(lambda *_: output.clone())
+    with torch.no_grad():
+        logits = net(images)
+    handle.remove()
+    return logits
+
+
+# A channel may move the score by little more than float32's rounding, as the few inside a dense
+# layer do: then the maps of either implementation are off by more than the tolerance. In float64
+# the comparison is of the methods alone.
+ABLATION = [
+    ("resnet18", "layer4", 2, 64, torch.float32),
+    ("resnet18", "layer2", 2, 64, torch.float32),
+    ("resnet18", "layer3", 2, 32, torch.float64),
+    ("resnet50", "layer4", 1, 48, torch.float32),
+    ("resnet50", "layer2", 1, 32, torch.float32),
+    ("mobilenet_v2", "features.18", 2, 64, torch.float32),
+    ("mobilenet_v2", "features.7.conv.1", 2, 64, torch.float32),
+    ("mobilenet_v2", "features.14.conv.0", 1, 64, torch.float32),
+    ("densenet121", "features.denseblock4.denselayer16.relu2", 1, 64, torch.float64),
+    ("densenet121", "features.denseblock3.denselayer12.relu2", 1, 64, torch.float64),
+    ("squeezenet1_0", "features.12", 2, 64, torch.float32),
+]
+
+
+@pytest.mark.parametrize(("name", "layer", "n", "size", "dtype"), ABLATION)
+def test_ablationcam_gives_the_library_s_maps(name, layer, n, size, dtype):
+    net = network(name).to(dtype)
+    try:
+        images, classes = images_and_classes(net, n, size, dtype)
+        ours = run(cam.AblationCAM, net, layer, images, classes)
+        theirs = run(library.AblationCAM, net, layer, images, classes)
+    finally:
+        net.float()
+    assert theirs.max() > 0.9, "a map without heat proves nothing"
+    assert np.abs(ours - theirs).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "size"),
+    [
+        ("resnet18", "layer4", 64),
+        ("resnet18", "layer2", 64),
+        ("resnet50", "layer3", 48),
+        ("resnet50", "layer1", 48),
+        ("mobilenet_v2", "features.18", 64),
+        ("mobilenet_v2", "features.7", 64),
+        ("densenet121", "features.denseblock4.denselayer16.relu2", 64),
+        ("densenet121", "features.denseblock1", 32),
+    ],
+)
+def test_scorecam_gives_the_library_s_maps(name, layer, size):
+    net = network(name)
+    images, classes = images_and_classes(net, 1 if name == "resnet50" else 2, size)
+    ours = run(cam.ScoreCAM, net, layer, images, classes)
+    theirs = run(library.ScoreCAM, net, layer, images, classes)
+    assert theirs.max() > 0.9
+    assert np.abs(ours - theirs).max() < TOLERANCE
+
+
+GRADIENT_METHODS = ["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam"]
+
+
+@pytest.mark.parametrize("method", GRADIENT_METHODS)
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "layer4"),
+        ("resnet18", "layer2"),
+        ("resnet50", "layer3"),
+        ("mobilenet_v2", "features.13"),
+        ("densenet121", "features.denseblock3"),
+    ],
+)
+def test_the_other_methods_are_the_library_s(method, name, layer):
+    net = network(name)
+    images, classes = images_and_classes(net, 3)
+    ours = cam.explain(method, net, layer, images, classes)
+    theirs = run(cam.METHODS[method], net, layer, images, classes)
+    assert ours.shape == (3, 64, 64)
+    assert ours.dtype == torch.float32
+    assert np.abs(ours.numpy() - theirs).max() < TOLERANCE
+
+
+@pytest.mark.mirror
+@pytest.mark.skipif("WORKBOOK_MIRROR" not in os.environ, reason="WORKBOOK_MIRROR is not set")
+@pytest.mark.parametrize("method", list(cam.METHODS))
+@pytest.mark.parametrize("layer", ["features.18", "features.7.conv.1"])
+def test_parity_on_the_trained_mobilenet(method, layer):
+    from helpers.datasets import imagenet
+
+    classifier = trained_mobilenet()
+    net = classifier.network
+    classifier = replace(classifier, input_size=96)
+    images = classifier.preprocess(imagenet.load_ten(96)[[3]].images)
+    with torch.no_grad():
+        classes = net(images).argmax(1)
+    ours = cam.explain(method, net, layer, images, classes).numpy()
+    own = {"ablationcam": library.AblationCAM, "scorecam": library.ScoreCAM}
+    theirs = run(own.get(method, cam.METHODS[method]), net, layer, images, classes)
+    assert theirs.max() > 0.9
+    assert np.abs(ours - theirs).max() < TOLERANCE
+
+
+@cache
+def trained_mobilenet():
+    return models.pretrained("mobilenet_v2").to("cpu")
+
+
+CONVOLUTIONAL = [name for name in models.ARCHITECTURES if "vit" not in name]
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_what_follows_any_layer_gives_the_network_s_logits(name):
+    """Modules from all over an architecture, of those that put out one map, are cut exactly."""
+    torch.manual_seed(0)
+    net = settle(models.build(name, tuple("abcde"), 32).network, torch.randn(8, 3, 24, 24))
+    net = net.double()
+    images = torch.randn(2, 3, 24, 24, dtype=torch.float64)
+    calls = {}
+    handles = [
+        m.register_forward_hook(lambda m, _i, out: calls.setdefault(m, []).append(out.ndim))
+        for m in net.modules()
+    ]
+    with torch.no_grad():
+        net(images)
+    for handle in handles:
+        handle.remove()
+    layers = [(n, m) for n, m in net.named_modules() if n and calls.get(m) == [4]]
+    architecture = models.ARCHITECTURES[name]
+    known = [net.get_submodule(n) for n in (*architecture.stages, architecture.last)]
+    chosen = known + [m for _, m in layers[:: len(layers) // 9 + 1]]
+    for layer in chosen:
+        output, logits = output_of(net, layer, images)
+        changed = output * torch.rand(2, output.shape[1], 1, 1, dtype=torch.float64)
+        expected = replaced(net, layer, images, changed)
+        rows = torch.tensor([1, 0, 1])
+        parts = Parts(net, layer)
+        with torch.no_grad():
+            rest = parts.rest(images, output, logits)
+            got = rest(changed[rows], rows)
+            assert rest.__name__ == "after", "the whole network was run"
+            torch.testing.assert_close(got, expected[rows], rtol=1e-7, atol=1e-7)
+            effects = parts.channel_effects(images, output, logits)
+            if effects is not None:
+                without = output.clone()
+                without[:, 3] = 0
+                expected = replaced(net, layer, images, without)
+                got = logits - torch.stack([effect[3] for effect in effects])
+                torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("shapes_net", "layer3"),
+        ("shapes_net", "layer3.0.conv2"),
+        ("resnet18", "layer4"),
+        ("resnet18", "layer4.1.conv2"),
+        ("densenet121", "features.norm5"),
+        ("mobilenet_v2", "features.18"),
+        ("mobilenet_v2", "features.18.0"),
+    ],
+)
+def test_last_layers_need_no_pass(name, layer, monkeypatch):
+    net = models.build(name, tuple("abcde"), 32).network
+    images, classes = images_and_classes(net, 2, 32)
+    monkeypatch.setattr(Parts, "rest", None)
+    cam.explain("ablationcam", net, layer, images, classes)
+
+
+def test_closed_form_after_flattening_without_pooling():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.Flatten(), nn.Linear(4 * 36, 3))
+    check_against_ablation(net.eval(), net[0], torch.randn(2, 3, 8, 8))
+
+
+def check_against_ablation(net, layer, images, channel_axis=1, reshape=None):
+    """AblationCAM's weights are those of equation 3, ablating each channel by hand."""
+    output, logits = output_of(net, layer, images)
+    best = logits.argmax(1)
+    expected = torch.empty(len(images), output.shape[channel_axis])
+    for k in range(expected.shape[1]):
+        ablated = output.clone()
+        ablated.select(channel_axis, k).zero_()
+        expected[:, k] = replaced(net, layer, images, ablated)[range(len(images)), best]
+    base = logits[range(len(images)), best][:, None]
+    explainer = cam.AblationCAM(net, [layer], reshape_transform=reshape)
+    weights = []
+    inner = explainer.get_cam_weights
+    explainer.get_cam_weights = lambda *args: weights.append(inner(*args)) or weights[0]
+    explainer(images, targets(best))
+    np.testing.assert_allclose(weights[0], (base - expected) / base, rtol=1e-3, atol=1e-5)
+    return explainer
+
+
+def test_negative_activations_are_ablated_to_zero():
+    net = network("resnet18")
+    images, _ = images_and_classes(net, 2, 32)
+    check_against_ablation(net, net.layer3[0].conv1, images)
+
+
+def test_the_library_drifts_on_negative_activations():
+    """It writes min - 1e7, then min - 2e7, ... so that its maps depend on the batch size."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 40, 3), nn.Conv2d(40, 8, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    ).eval()  # fmt: skip
+    images, classes = images_and_classes(net, 2, 16)
+    theirs, ours = (
+        [run(method, net, "0", images, classes, batch_size=b) for b in (4, 32)]
+        for method in (library.AblationCAM, cam.AblationCAM)
+    )
+    assert np.abs(theirs[0] - theirs[1]).max() > 0.01
+    assert np.abs(ours[0] - ours[1]).max() < TOLERANCE
+    assert np.abs(ours[0] - theirs[0]).max() > 0.01
+
+
+class Stubborn(nn.Module):
+    """A network that cannot be traced: it looks at its data; and counts what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.deeper = nn.Conv2d(6, 5, 3)
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append((len(x), len(self.conv._forward_hooks)))
+        x = F.relu(self.conv(x))
+        if x.sum() < 0:
+            x = -x
+        return F.relu(self.deeper(x)).mean((2, 3))
+
+
+class BatchBound(nn.Module):
+    """A network whose tail holds the batch size of the whole batch as a plain number."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).mean((2, 3)).reshape(x.size(0), -1))
+
+
+@pytest.mark.parametrize("kind", [Stubborn, BatchBound])
+def test_networks_that_cannot_be_cut_are_run_whole(kind):
+    torch.manual_seed(0)
+    net = kind().eval()
+    check_against_ablation(net, net.conv, torch.randn(2, 3, 12, 12))
+    assert not net.conv._forward_hooks
+
+
+def test_scorecam_on_an_untraceable_network():
+    torch.manual_seed(0)
+    net = Stubborn().eval()
+    with torch.no_grad():
+        net.conv.weight[2:4] = 0  # two dead channels
+    images = torch.randn(3, 3, 12, 12)
+    theirs = run(library.ScoreCAM, net, "conv", images, [1, 2, 0])
+    explainer = cam.ScoreCAM(net, [net.conv], batch_size=5)
+    net.seen.clear()
+    ours = explainer(images, targets([1, 2, 0]))
+    # One recorded pass; then one for all dead channels, then 3 x 4 masks, five at a time.
+    assert net.seen == [(3, 1), (1, 0), (5, 0), (5, 0), (2, 0)]
+    assert np.abs(ours - theirs).max() < TOLERANCE
+
+
+def test_large_images_pass_in_smaller_batches():
+    net = Stubborn().eval()
+    run(cam.ScoreCAM, net, "conv", torch.randn(1, 3, 600, 600), [1])
+    assert max(n for n, _ in net.seen) == 2
+
+
+@pytest.mark.parametrize("method", [cam.AblationCAM, cam.ScoreCAM])
+def test_direct_use_with_several_layers_and_no_targets(method):
+    net = network("resnet18")
+    images, classes = images_and_classes(net, 2)
+    layers = [net.layer3, net.layer2]
+    together = method(net, layers)(images, None)
+    single = [method(net, [layer])(images, targets(classes)) for layer in layers]
+    assert together.shape == (2, 64, 64)
+    assert np.corrcoef(together.ravel(), np.mean(single, 0).ravel())[0, 1] > 0.95
+    assert not net.layer3._forward_hooks
+
+
+def tokens_to_grid(output):
+    return output[:, 1:].unflatten(1, (4, 4)).permute(0, 3, 1, 2)
+
+
+@pytest.fixture
+def vit():
+    torch.manual_seed(0)
+    net = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5).eval()
+    nn.init.normal_(net.heads.head.weight)
+    return net
+
+
+def test_ablationcam_on_a_transformer(vit):
+    layer = vit.encoder.layers[1].ln_1
+    explainer = check_against_ablation(
+        vit, layer, torch.randn(2, 3, 32, 32), channel_axis=-1, reshape=tokens_to_grid
+    )
+    assert explainer._parts[layer]._tail is not None
+
+
+@pytest.mark.parametrize("method", ["gradcam", "scorecam"])
+def test_a_transformer_through_the_one_call(vit, method):
+    layer = vit.encoder.layers[1].ln_1
+    images, classes = torch.randn(2, 3, 32, 32), torch.tensor([1, 2])
+    ours = cam.explain(method, vit, layer, images, classes, reshape=tokens_to_grid)
+    other = {"gradcam": library.GradCAM, "scorecam": library.ScoreCAM}[method]
+    theirs = other(vit, [layer], reshape_transform=tokens_to_grid)(images, targets(classes))
+    assert np.abs(ours.numpy() - theirs).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("method", list(cam.METHODS))
+def test_an_in_place_relu_does_not_touch_the_activations(method):
+    """bn1 of a residual block precedes one, whose result the library then explains (on the CPU)."""
+    net = network("resnet18")
+    images, classes = images_and_classes(net, 2, 32)
+    ours = cam.explain(method, net, "layer3.0.bn1", images, classes)
+    relus = [m for m in net.modules() if isinstance(m, nn.ReLU)]
+    try:
+        for relu in relus:
+            relu.inplace = False
+        if method == "ablationcam":  # where the library ablates negative values otherwise
+            expected = cam.explain(method, net, "layer3.0.bn1", images, classes).numpy()
+        else:
+            own = {"scorecam": library.ScoreCAM}
+            kind = own.get(method, cam.METHODS[method])
+            expected = run(kind, net, "layer3.0.bn1", images, classes)
+    finally:
+        for relu in relus:
+            relu.inplace = True
+    assert np.abs(ours.numpy() - expected).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("method", list(cam.METHODS))
+def test_the_model_is_left_as_it_was(method):
+    net = models.build("shapes_net", tuple("abc"), 32).network
+    expected = cam.explain(method, net, "layer3", IMAGES, [0, 1, 2, 0])
+    net.train()
+    net.bn1.eval()  # frozen by its owner
+    net.conv1.weight.requires_grad_(False)
+    net.linear.weight.grad = torch.ones_like(net.linear.weight)
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    with torch.no_grad():
+        maps = cam.explain(method, net, "layer3", IMAGES, [0, 1, 2, 0])
+    with pytest.raises(RuntimeError):
+        cam.explain(method, net, "layer3", IMAGES[:, :2], [0, 1, 2, 0])
+    torch.testing.assert_close(maps, expected)  # as in eval mode
+    assert net.training and net.layer3.training and not net.bn1.training
+    assert not net.conv1.weight.requires_grad and net.linear.weight.requires_grad
+    assert [n for n, p in net.named_parameters() if p.grad is not None] == ["linear.weight"]
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+
+
+def test_an_exception_midway_leaves_no_hooks(monkeypatch):
+    def fail(*_):
+        raise IndexError("midway")
+
+    net = models.build("shapes_net", tuple("abc"), 32).network
+    monkeypatch.setattr(library.GradCAM, "get_cam_weights", fail)
+    with pytest.raises(IndexError):
+        cam.explain("gradcam", net, "layer3", IMAGES, [0, 1, 2, 0])
+    assert not any(m._forward_hooks for m in net.modules())
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_only_what_follows_the_layer_is_differentiated():
+    net = models.build("shapes_net", tuple("abc"), 32).network
+    recorder = cam_fast.Recorder(net, [net.layer3])
+    recorder(IMAGES)[:, 0].sum().backward()
+    assert recorder.gradients[0].shape == recorder.activations[0].shape
+    assert net.layer2[0].conv1.weight.grad is None
+
+
+@pytest.mark.parametrize("method", list(cam.METHODS))
+def test_one_image_and_many_give_the_same(method):
+    net = models.build("shapes_net", tuple("abc"), 32).network
+    classes = torch.tensor([0, 1, 2, 0])
+    many = cam.explain(method, net, net.layer2, IMAGES, classes)
+    ones = [
+        cam.explain(method, net, "layer2", IMAGES[i : i + 1], classes[i : i + 1], batch_size=1)
+        for i in range(4)
+    ]
+    torch.testing.assert_close(torch.cat(ones), many, atol=TOLERANCE, rtol=0)
+    assert many.min() >= 0 and many.max() <= 1
+    assert cam.explain(method, net, "layer2", IMAGES[:0], classes[:0]).shape == (0, 32, 32)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("method", list(cam.METHODS))
+def test_the_gpu_gives_the_same(method, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    net = network("resnet18")
+    images, classes = images_and_classes(net, 2)
+    expected = cam.explain(method, net, "layer3", images, classes)
+    try:
+        maps = cam.explain(method, net.cuda(), "layer3", images, classes)
+    finally:
+        net.cpu()
+    assert maps.device.type == "cpu"
+    torch.testing.assert_close(maps, expected, atol=1e-3, rtol=0)
+
+
+def test_maps_without_heat_are_zero_and_said():
+    net = models.build("shapes_net", tuple("abc"), 32).network
+    with torch.no_grad():
+        net.linear.weight[1] = -net.linear.weight[0].abs()
+    images = IMAGES.clone()
+    images[3] = torch.nan
+    with pytest.warns(UserWarning, match="gradcam finds nothing .* in 2 of 4 images: index 1, 3;"):
+        net.linear.weight.data[2] = 1.0
+        maps = cam.explain("gradcam", net, "layer3", images, [2, 1, 2, 2], batch_size=2)
+    assert maps.isfinite().all()
+    assert [bool(m.any()) for m in maps] == [True, False, True, False]
+
+
+def test_a_logit_of_zero_has_no_ablation_map():
+    net = models.build("shapes_net", tuple("abc"), 32).network
+    nn.init.zeros_(net.linear.weight)
+    nn.init.zeros_(net.linear.bias)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        maps = cam.explain("ablationcam", net, "layer3", IMAGES[:1], [0])
+    assert not maps.any()
+    assert len(said) == 1 and "ablationcam" in str(said[0].message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "gradcam+"}, r"unknown CAM method 'gradcam\+': did you mean gradcam"),
+        ({"layer": "layer3.0.conv3"}, "layer3.0.conv2 or layer3.0.conv1"),
+        ({"layer": "nowhere"}, "unknown layer 'nowhere': did you mean"),
+        ({"layer": nn.Conv2d(3, 3, 3)}, "the layer Conv2d is not part of this model"),
+        ({"layer": "linear"}, "the layer Linear has no height and width"),
+        ({"classes": [0, 1, 2, 3]}, "class index 3 is out of range.* 0 to 2"),
+        ({"classes": [0, 1, 2, -1]}, "class index -1 is out of range"),
+        ({"classes": [0.0, 1.0, 2.0, 1.0]}, "class index 0.0 is out of range"),
+        ({"classes": [0, 1]}, r"as many class indices \[N\], not \[4, 3, 32, 32\] and \[2\]"),
+        ({"images": IMAGES[0]}, r"not \[3, 32, 32\] and \[4\]"),
+    ],
+)
+def test_bad_input_is_one_clear_line(change, message):
+    net = models.build("shapes_net", tuple("abc"), 32).network
+    call = {"method": "gradcam", "layer": "layer3", "images": IMAGES, "classes": [0, 1, 2, 0]}
+    with pytest.raises(WorkbookError, match=message) as error:
+        cam.explain(model=net, **(call | change))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [("avgpool", "no height and width"), ("layer4.0.relu", "called 2 times in one pass")],
+)
+def test_layers_that_are_no_target(layer, message):
+    with pytest.raises(WorkbookError, match=message):
+        cam.explain("gradcam", network("resnet18"), layer, torch.randn(1, 3, 64, 64), [0])

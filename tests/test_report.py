@@ -1,0 +1,175 @@
+"""The report: it is built from results alone, and what it says is what was measured."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from helpers import files
+from helpers.errors import WorkbookError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]
+CODE = "\n".join(
+    cell.source
+    for name in NOTEBOOKS
+    for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+    if cell.cell_type == "code"
+)
+TEX = (ROOT / "report" / "report.tex").read_text()
+
+
+def copied(folder, profile):
+    """Copy the report, and a profile's figures and results, to a folder."""
+    shutil.copytree(
+        ROOT / "report", folder / "report", ignore=shutil.ignore_patterns("build", "generated")
+    )
+    shutil.copytree(ROOT / "figures" / profile, folder / "figures" / profile)
+    return folder
+
+
+def built(folder, profile):
+    """Build the report in a folder; return the PDF, and the log of LaTeX."""
+    spec = importlib.util.spec_from_file_location("build_report", ROOT / "scripts/build_report.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "ROOT", folder)
+        patch.setattr(script, "ROOT", folder)
+        script.build(profile, folder / "out" / "report.pdf")
+    log = (folder / "report" / "build" / "report.log").read_text(errors="replace")
+    return folder / "out" / "report.pdf", log
+
+
+def ready(profile):
+    """Skip, saying why, unless the report of a profile can be built here."""
+    for program in ("latexmk", "pdftotext"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
+    path = ROOT / "figures" / profile / "results.json"
+    book = json.loads(path.read_text()) if path.exists() else {"numbers": {}}
+    there = {entry["notebook"] for entry in book["numbers"].values()}
+    if lacking := sorted(set(NOTEBOOKS) - there):
+        pytest.skip(f"profile {profile} has no results of {lacking[0]}: make run PROFILE={profile}")
+    return book
+
+
+@pytest.fixture(scope="module", params=["quick", "laptop"])
+def report(request, tmp_path_factory):
+    book = ready(request.param)
+    folder = copied(tmp_path_factory.mktemp("report"), request.param)
+    pdf, log = built(folder, request.param)
+    text = subprocess.run(
+        ["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True
+    ).stdout
+    return book, log, text, folder
+
+
+def test_nothing_is_undefined_missing_or_overfull(report):
+    _, log, text, _ = report
+    assert not re.search(r"undefined (references|citations)|(Reference|Citation) .* undefined", log)
+    assert not re.search(r"File .* not found|multiply.defined", log)
+    overfull = [float(pt) for pt in re.findall(r"Overfull \\[hv]box \(([\d.]+)pt too", log)]
+    assert max(overfull, default=0) <= 5
+    assert "??" not in text
+    assert "[?]" not in text
+
+
+def test_the_report_has_at_least_two_pages(report):
+    _, _, text, _ = report
+    assert text.count("\f") >= 2
+
+
+def printed(entry):
+    unit = f" {entry['unit']}" if entry["unit"] else ""
+    return format(entry["value"], entry["spec"]) + unit
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["test/accuracy", "test/ece", "gradcam/difference", "class/worst-name", "auc/half-heat-area"],
+)
+def test_numbers_of_the_results_stand_in_the_text(report, name):
+    book, _, text, _ = report
+    flat = " ".join(text.replace("−", "-").split())
+    assert printed(book["numbers"][name]) in flat
+
+
+def test_the_interval_of_the_accuracy_stands_in_the_text(report):
+    book, _, text, _ = report
+    entry = book["numbers"]["test/accuracy"]
+    value, low, high = (format(entry[k], entry["spec"]) for k in ("value", "low", "high"))
+    assert f"{value} [{low}, {high}]" in " ".join(text.split())
+
+
+def test_provenance_notes_stand_in_the_report(report):
+    book, _, text, _ = report
+    notes = {note for context in book["notebooks"].values() for note in context["notes"]}
+    words = set(re.findall(r"\w+", text))
+    for note in notes:
+        assert len(set(re.findall(r"\w{4,}", note)) - words) <= 2, "hyphenation may split two words"
+
+
+def test_a_name_without_a_result_stops_the_build_and_keeps_the_earlier_pdf(report, tmp_path):
+    _, _, _, folder = report
+    profile = next(folder.joinpath("figures").iterdir()).name
+    copied(tmp_path, profile)
+    source = tmp_path / "report" / "report.tex"
+    source.write_text(TEX.replace(r"\end{document}", "\\result{no/such}\n\\end{document}"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.pdf").write_bytes(b"earlier")
+    with pytest.raises(WorkbookError) as error:
+        built(tmp_path, profile)
+    assert "no result named 'no/such'" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "out" / "report.pdf").read_bytes() == b"earlier"
+
+
+def test_no_result_is_typed_by_hand():
+    body = re.sub(r"(?<!\\)%.*", "", TEX.split(r"\begin{document}")[1])
+    names = "result|interval|ifresult|cite|ref|label|includegraphics|input|vspace"
+    body = re.sub(rf"\\(?:{names})(?:\[[^\]]*\])?\{{[^}}]*\}}", "", body)
+    typed = re.findall(r"\d+(?:\.\d+)?(?:(?:\\,)?\\%)?", body)
+    # A single digit is no result. What remains: the confidence level, and the AUC of a coin.
+    assert {text for text in typed if len(text) > 1} <= {r"95\,\%", "0.5"}
+
+
+def pattern(name):
+    """Return a pattern for a name in an f-string: {…} stands for anything."""
+    return "".join(
+        r"[\w-]+" if part.startswith("{") else re.escape(part)
+        for part in re.split(r"(\{[^}]*\})", name)
+    )
+
+
+def test_every_figure_of_the_report_is_drawn_by_a_notebook():
+    made = [pattern(n) for n in re.findall(r"figures\.save\(\w+, f?\"([^\"]+)\"\)", CODE)]
+    for name in re.findall(r"\\includegraphics(?:\[[^\]]*\])?\{([^}]+)\}", TEX):
+        assert any(re.fullmatch(m, name) for m in made), name
+
+
+def test_every_number_of_the_report_is_recorded_by_a_notebook():
+    made = [pattern(n) for n in re.findall(r"results\.record\(f?[\"']([^\"']+)[\"']", CODE)]
+    for name in re.findall(r"\\(?:result|interval)\{([^}#]+)\}", TEX):
+        name = re.sub(r"/(low|high|n)$", "", name)
+        if name not in ("profile", "notes"):
+            assert any(re.fullmatch(m, name) for m in made), name
+
+
+def test_without_latex_the_command_that_installs_it_is_printed(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(WorkbookError) as error:
+        built(copied_sources(tmp_path), "quick")
+    assert "sudo apt-get install -y latexmk" in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def copied_sources(folder):
+    (folder / "report" / "build").mkdir(parents=True)
+    (folder / "report" / "build" / "report.log").write_text("")
+    return folder
