@@ -31,9 +31,7 @@ CHECKERS = {checker: code for _, checker, code in SOLUTIONS}
 EXERCISES = {
     name: re.match(r"Exercise (\d+\.\d+): ", checker.__doc__)[1]
     for name, checker in vars(checks).items()
-    if getattr(checker, "__module__", "") == checks.__name__
-    and not name.startswith("_")
-    and name != "NotYet"
+    if name in checks.__all__ and name != "NotYet"
 }
 
 
