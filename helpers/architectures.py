@@ -54,7 +54,10 @@ def _shapes_vit(n_classes: int, _small_stem: bool) -> nn.Module:
     return VisionTransformer(
         image_size=64, patch_size=8, num_layers=4, num_heads=4, hidden_dim=96, mlp_dim=192,
         num_classes=n_classes,
-        conv_stem_configs=[ConvStemConfig(width, 3, 2) for width in (24, 48, 96)],
+        conv_stem_configs=[
+            ConvStemConfig(width, 3, stride)
+            for width, stride in ((24, 2), (48, 2), (48, 1), (96, 2), (96, 1))
+        ],
     )  # fmt: skip
 
 

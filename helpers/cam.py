@@ -22,15 +22,24 @@ from helpers.errors import WorkbookError, unknown
 
 __all__ = ["METHODS", "AblationCAM", "ScoreCAM", "explain"]
 
+# How each turns the activations A_k and the gradients G_k of the score there into one map.
 METHODS = {
-    "gradcam": pytorch_grad_cam.GradCAM,  # Selvaraju et al. 2017, eq. 1-2
-    "gradcam++": pytorch_grad_cam.GradCAMPlusPlus,  # Chattopadhyay et al. 2018, eq. 19
-    "xgradcam": pytorch_grad_cam.XGradCAM,  # Fu et al. 2020, eq. 8
-    "hirescam": pytorch_grad_cam.HiResCAM,  # Draelos & Carin 2020, eq. 4
-    "layercam": pytorch_grad_cam.LayerCAM,  # Jiang et al. 2021, eq. 5-7
-    "eigencam": pytorch_grad_cam.EigenCAM,  # Muhammad & Yeasin 2020; the class plays no part
-    "ablationcam": AblationCAM,  # Ramaswamy & Desai 2020, eq. 3
-    "scorecam": ScoreCAM,  # Wang et al. 2020, algorithm 1
+    # ReLU(sum_k mean(G_k) A_k): Selvaraju et al. 2017, eq. 1-2
+    "gradcam": pytorch_grad_cam.GradCAM,
+    # positive gradients, weighted by higher derivatives: Chattopadhyay et al. 2018, eq. 19
+    "gradcam++": pytorch_grad_cam.GradCAMPlusPlus,
+    # gradients weighted by the share of the activation: Fu et al. 2020
+    "xgradcam": pytorch_grad_cam.XGradCAM,
+    # ReLU(sum_k G_k A_k), place by place: Draelos & Carin 2020
+    "hirescam": pytorch_grad_cam.HiResCAM,
+    # ReLU(sum_k ReLU(G_k) A_k), place by place: Jiang et al. 2021
+    "layercam": pytorch_grad_cam.LayerCAM,
+    # first principal component of A; no class enters: Muhammad & Yeasin 2020
+    "eigencam": pytorch_grad_cam.EigenCAM,
+    # ReLU(sum_k w_k A_k), w_k what the score loses without A_k: Desai & Ramaswamy 2020
+    "ablationcam": AblationCAM,
+    # the same, w_k the score of the image seen through A_k: Wang et al. 2020, algorithm 1
+    "scorecam": ScoreCAM,
 }
 
 

@@ -113,16 +113,19 @@ class _GradientFreeCAM(BaseCAM):
 
 
 class AblationCAM(_GradientFreeCAM):
-    """AblationCAM (Ramaswamy & Desai 2020): a channel weighs what the score loses without it.
+    """Ablation-CAM (Desai & Ramaswamy 2020): a channel weighs what the score loses without it.
 
-    The weight of channel k is (y - y_k) / y (eq. 3), where y is the score and y_k the score with
+    The weight of channel k is (y - y_k) / y, where y is the score and y_k the score with
     activation map k set to zero. The activations are computed once; only what follows the
     target layer runs again, and not even that where it treats each channel alone up to a final
     linear layer: there all y_k are known in closed form. Channels that are zero weigh zero.
 
     Zero means zero. The library does the same where the smallest activation is exactly 0;
     elsewhere it writes the minimum less 1e7, lower with each channel of a batch, so that its
-    maps depend on ``batch_size``.
+    maps can depend on ``batch_size``.
+
+    A weight is a small difference of scores: where a channel moves the score by less than about
+    1e-4 of it, float32 leaves few digits of the weight, here as in the library.
 
     Args:
         model: maps images [N, 3, H, W] to logits [N, K]; put into eval mode.
@@ -142,7 +145,7 @@ class AblationCAM(_GradientFreeCAM):
         self, input_tensor: Tensor, target_layer: nn.Module, targets: list,
         activations: np.ndarray, grads: None,
     ) -> np.ndarray:  # fmt: skip
-        """Return the weights float32 [N, C] of eq. 3."""
+        """Return the weights float32 [N, C]."""
         output = self.activations_and_grads.outputs[target_layer]
         parts = self._parts[target_layer]
         channel_axis = 1 if self.reshape_transform is None else -1

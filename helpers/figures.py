@@ -56,9 +56,9 @@ def show_heatmap(ax: Axes, image: Tensor, heatmap: Tensor, title: str = "", colo
     ax.imshow(heat, cmap=HEAT, vmin=0, vmax=1, interpolation="bilinear", extent=extent,
               alpha=opacity * np.clip(heat, 0, 1) ** 0.7)  # fmt: skip
     if not heat.any():
-        ax.text(
-            0.5, 0.03, "no heat", transform=ax.transAxes, ha="center", color="white", fontsize=8
-        )
+        label = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.5}
+        ax.text(0.5, 0.06, "no heat", transform=ax.transAxes, ha="center", color="white",
+                fontsize=8, bbox=label)  # fmt: skip
     ax.set_title(title, color=colour, fontsize=8, pad=3)
     ax.axis("off")
 

@@ -67,7 +67,7 @@ def folder() -> Path:
 
 def record(
     name: str, value: float | str | Estimate, spec: str = "", *, unit: str = "",
-    n: int | None = None,
+    n: int | None = None, **context: str,
 ) -> str:  # fmt: skip
     """Record a number, and return it as text for the sentence that states it.
 
@@ -77,6 +77,7 @@ def record(
         spec: how to print it, as in f-strings: ``".1%"``, ``".2f"``.
         unit: printed behind it, such as ``"s"``.
         n: how many cases it rests on; an estimate knows.
+        context: ``dataset`` or ``model``, where they are not those that the notebook began with.
 
     Raises:
         WorkbookError: the name has other characters than letters, digits, ``-``, ``_``, ``/``.
@@ -89,7 +90,7 @@ def record(
     if isinstance(value, Estimate):
         entry |= {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
     folder()
-    entry |= {"notebook": _run["notebook"], **_run["context"]}
+    entry |= {"notebook": _run["notebook"], **_run["context"], **context}
     _update(lambda book: book["numbers"].update({name: entry}))
     return format(value, spec) + (f" {unit}" if unit else "")
 

@@ -180,7 +180,7 @@ def trained_mobilenet():
     return models.pretrained("mobilenet_v2").to("cpu")
 
 
-CONVOLUTIONAL = [name for name in models.ARCHITECTURES if "vit" not in name]
+CONVOLUTIONAL = [name for name, a in models.ARCHITECTURES.items() if a.reshape is None]
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -217,9 +217,10 @@ def test_what_follows_any_layer_gives_the_network_s_logits(name):
             effects = parts.channel_effects(images, output, logits)
             if effects is not None:
                 without = output.clone()
-                without[:, 3] = 0
+                k = output.shape[1] // 2
+                without[:, k] = 0
                 expected = replaced(net, layer, images, without)
-                got = logits - torch.stack([effect[3] for effect in effects])
+                got = logits - torch.stack([effect[k] for effect in effects])
                 torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)
 
 
@@ -249,7 +250,7 @@ def test_closed_form_after_flattening_without_pooling():
 
 
 def check_against_ablation(net, layer, images, channel_axis=1, reshape=None):
-    """AblationCAM's weights are those of equation 3, ablating each channel by hand."""
+    """AblationCAM's weights are (y - y_k) / y, each channel ablated by hand."""
     output, logits = output_of(net, layer, images)
     best = logits.argmax(1)
     expected = torch.empty(len(images), output.shape[channel_axis])
@@ -454,6 +455,21 @@ def test_only_what_follows_the_layer_is_differentiated():
     recorder(IMAGES)[:, 0].sum().backward()
     assert recorder.gradients[0].shape == recorder.activations[0].shape
     assert net.layer2[0].conv1.weight.grad is None
+
+
+def test_of_several_calls_of_a_layer_the_first_counts():
+    net = network("resnet18")
+    relu, images = net.layer4[0].relu, torch.randn(1, 3, 64, 64)
+    outputs = []
+    handle = relu.register_forward_hook(lambda _m, _i, out: outputs.append(out.clone()))
+    recorder = cam_fast.Recorder(net, [relu])
+    logits = recorder(images)
+    handle.remove()
+    assert len(outputs) == 2
+    torch.testing.assert_close(recorder.activations[0], outputs[0])
+    torch.testing.assert_close(logits, net(images))
+    logits[0, 0].backward()
+    assert recorder.gradients[0].any()
 
 
 @pytest.mark.parametrize("method", list(cam.METHODS))
