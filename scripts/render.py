@@ -6,6 +6,7 @@ Outputs are scrubbed of paths, papermill's metadata and progress bars that no re
 hash of the code cells is kept, so that a test can tell when outputs are older than the code.
 """
 
+import base64
 import hashlib
 import re
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 
+from helpers import figures
 from helpers.files import ROOT, atomic
 
 LARGEST = 3_000_000  # bytes
@@ -46,7 +48,10 @@ def clean_outputs(outputs: list) -> list:
             continue
         else:
             for kind, content in output.get("data", {}).items():
-                if isinstance(content, str) and kind.startswith("text/"):
+                if kind == "image/png":
+                    png = figures.compact_png(base64.b64decode(content))
+                    output.data[kind] = base64.b64encode(png).decode()
+                elif isinstance(content, str) and kind.startswith("text/"):
                     output.data[kind] = scrub(content)
         output.get("metadata", {}).clear()
         kept.append(output)
