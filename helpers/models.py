@@ -136,9 +136,11 @@ def best_device() -> torch.device:
 
 def build(
     name: str, class_names: tuple[str, ...], input_size: int,
-    statistics: tuple = IMAGENET_STATISTICS,
+    statistics: tuple = IMAGENET_STATISTICS, seed: int = 0,
 ) -> Classifier:  # fmt: skip
     """Build an untrained classifier; inputs of up to 64 pixels get a small stem.
+
+    The same ``seed`` gives the same random weights.
 
     Raises:
         WorkbookError: no architecture has that name, or it does not take that input size.
@@ -151,6 +153,7 @@ def build(
             f"{name} takes images of {' or '.join(map(str, architecture.sizes))} pixels, not "
             f"{input_size}: choose another model, or another size in profiles.toml"
         )
+    torch.manual_seed(seed)
     network = architecture.build(len(class_names), input_size <= 64).eval()
     return Classifier(name, network, tuple(class_names), input_size, *statistics)
 

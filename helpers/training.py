@@ -242,8 +242,10 @@ def untrained(profile: Profile) -> tuple[Classifier, str]:
     """
     class_names = datasets.class_names(profile.dataset)
     if profile.start == "random":
-        torch.manual_seed(profile.training.seed)
-        built = models.build(profile.model, class_names, profile.size, models.CIFAR_STATISTICS)
+        built = models.build(
+            profile.model, class_names, profile.size, models.CIFAR_STATISTICS,
+            seed=profile.training.seed,
+        )  # fmt: skip
         return built.to(models.best_device()), "random"
     start = models.pretrained(profile.model, profile.start)
     if start.class_names != class_names:

@@ -10,14 +10,16 @@ import base64
 import hashlib
 import re
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
+from PIL import Image
 
-from helpers import figures
 from helpers.files import ROOT, atomic
 
 LARGEST = 3_000_000  # bytes
+PHOTOGRAPHIC = 500_000  # characters; a PNG beyond that is a gallery of photographs
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -36,6 +38,13 @@ def scrub(text: str) -> str:
     return text
 
 
+def as_jpeg(png: str) -> str:
+    """Return a PNG as a JPEG of a fraction of its size, both in base64."""
+    jpeg = BytesIO()
+    Image.open(BytesIO(base64.b64decode(png))).convert("RGB").save(jpeg, "JPEG", quality=80)
+    return base64.b64encode(jpeg.getvalue()).decode()
+
+
 def clean_outputs(outputs: list) -> list:
     """Return the outputs that a reader of the static page should see."""
     kept = []
@@ -47,12 +56,12 @@ def clean_outputs(outputs: list) -> list:
         elif WIDGET in output.get("data", {}):
             continue
         else:
-            for kind, content in output.get("data", {}).items():
-                if kind == "image/png":
-                    png = figures.compact_png(base64.b64decode(content))
-                    output.data[kind] = base64.b64encode(png).decode()
-                elif isinstance(content, str) and kind.startswith("text/"):
-                    output.data[kind] = scrub(content)
+            data = output.get("data", {})
+            if len(data.get("image/png", "")) > PHOTOGRAPHIC:
+                data["image/jpeg"] = as_jpeg(data.pop("image/png"))
+            for kind, content in data.items():
+                if isinstance(content, str) and kind.startswith("text/"):
+                    data[kind] = scrub(content)
         output.get("metadata", {}).clear()
         kept.append(output)
     return kept
