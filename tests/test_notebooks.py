@@ -167,7 +167,8 @@ def test_a_rendered_notebook_was_run_in_order_and_without_errors(path):
         if "checks." in cell.source and "SOLUTION" in cell.source:
             assert "correct." in "".join(o.get("text", "") for o in cell.outputs)
         if "figures.save(" in cell.source:
-            assert any("image/png" in o.get("data", {}) for o in cell.outputs)
+            kinds = {kind for o in cell.outputs for kind in o.get("data", {})}
+            assert kinds & {"image/png", "image/jpeg"}
 
 
 @every_notebook
