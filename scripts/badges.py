@@ -27,7 +27,7 @@ def stamp(text: str) -> str:
         text,
     )
     text = re.sub(
-        r"git clone( -q)? --depth 1 --branch \S+ https://\S+",
+        r"git clone( -q)? --depth 1 --branch \S+ https://github\.com/[\w.-]+/[\w.-]+",
         rf"git clone\1 --depth 1 --branch {TAG} {REPOSITORY}",
         text,
     )

@@ -154,7 +154,7 @@ def test_every_figure_of_the_report_is_drawn_by_a_notebook():
 
 
 def test_every_number_of_the_report_is_recorded_by_a_notebook():
-    made = [pattern(n) for n in re.findall(r"results\.record\(f?[\"']([^\"']+)[\"']", CODE)]
+    made = [pattern(n) for n in re.findall(r"results\.record\(\s*f?[\"']([^\"']+)[\"']", CODE)]
     for name in re.findall(r"\\(?:result|interval)\{([^}#]+)\}", TEX):
         name = re.sub(r"/(low|high|n)$", "", name)
         if name not in ("profile", "notes"):
