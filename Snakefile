@@ -26,6 +26,12 @@ wildcard_constraints:
     name=r"\d\d_\w+",
 
 
+def cores(wildcards):
+    # Training uses all cores. The others run side by side: with one thread each they do not wait
+    # for one another, which is faster than two notebooks that share two cores.
+    return workflow.cores if wildcards.name == TRAINING else 1
+
+
 def trained_before(wildcards):
     return [] if wildcards.name == TRAINING else EXECUTED.format(name=TRAINING)
 
@@ -43,9 +49,9 @@ rule notebook:
         helpers=HELPERS,
     output:
         EXECUTED,
-    threads: 2
+    threads: cores
     shell:
-        "{sys.executable} scripts/run_notebook.py {input.notebook} {output} "
+        "OMP_NUM_THREADS={threads} {sys.executable} scripts/run_notebook.py {input.notebook} {output} "
         "--profile {PROFILE} {PARAMETERS}"
 
 
