@@ -24,6 +24,7 @@ SMALLEST = 8  # pixels; below that there is nothing to explain
 # What reading a damaged archive may raise.
 DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
+    UnicodeDecodeError, NotImplementedError, RuntimeError,  # zip: names, methods, flags
 )  # fmt: skip
 HELD_OUT = 20  # every 20th training image is kept for validation
 
@@ -165,6 +166,9 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes | None]]:
                         PurePosixPath(member.name),
                         archive.extractfile(member).read() if member.isfile() else None,
                     )
+                # A broken header looks like the end to tarfile, and the checksum comes last.
+                if any(any(block) for block in iter(lambda: archive.fileobj.read(1 << 20), b"")):
+                    raise tarfile.ReadError("there is more after the end")
     except DAMAGED as error:
         raise WorkbookError(
             f"{path.name} is neither a folder nor a whole zip or tar archive: make it again"
