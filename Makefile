@@ -3,10 +3,11 @@
 # make help                              all targets
 #
 # PYTHON=python3 uses an environment that exists already (Colab, conda) instead of making .venv;
-# it must have the packages of pyproject.toml: pip install -e ".[run,test]"
+# it must have the packages of pyproject.toml: pip install -e ".[run,test,course]"
 
 PROFILE ?= quick
 PARAMS  ?=
+COURSE  ?= build/course
 CORES   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV    := .venv
 
@@ -20,14 +21,14 @@ endif
 # The environment's own programs come first.
 export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
 
-.PHONY: help run test lint render report badges clean
+.PHONY: help run test lint render report site submission student bench badges clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 $(VENV)/.ready: pyproject.toml
 	python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[run,test]"
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[run,test,course]"
 	touch $@
 
 run: $(READY) ## execute all notebooks, then make the report; continues where it was interrupted
@@ -49,6 +50,18 @@ render: ## put the outputs of a laptop run into the notebooks
 
 report: $(READY) ## make the report of a profile again from its results
 	$(PYTHON) scripts/build_report.py $(PROFILE) build/$(PROFILE)/report.pdf
+
+site: $(READY) ## build the static site from the rendered notebooks
+	$(PYTHON) scripts/build_site.py build/site
+
+submission: $(READY) ## pack report, rendered notebooks and code into a zip to hand in
+	$(PYTHON) scripts/submission.py build/submission.zip
+
+student: $(READY) ## make the notebooks without solutions, and a course for nbgrader
+	$(PYTHON) scripts/student.py $(COURSE)
+
+bench: $(READY) ## measure the fast explainers beside the libraries; takes half an hour or more
+	for bench in benchmarks/bench_*.py; do $(PYTHON) $$bench || exit 1; done
 
 badges: $(READY) ## stamp the repository's address into README and notebooks
 	$(PYTHON) scripts/badges.py

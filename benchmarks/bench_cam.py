@@ -5,7 +5,7 @@
 
 Each call runs in a fresh process with one image of 224 x 224, after one warm-up pass of the
 network. The time is the whole call, construction included: the best of three where a call takes
-less than 20 s, else a single one, by the same rule for both sides. With one thread on the CPU
+less than 5 s, else a single one, by the same rule for both sides. With one thread on the CPU
 it is the process's CPU time, which a busy machine stretches less, else wall time. The memory is
 what the first call adds: the peak resident set (on a GPU: the peak allocation) less what was in
 use before it.
@@ -98,7 +98,7 @@ def measure(name: str, layer: str, method: str, side: int, device: str, out: Pat
     before, _ = in_use(device)
     clock = time.process_time if wall_or_cpu(device) == "CPU" else time.perf_counter
     seconds: list[float] = []
-    while not seconds or (len(seconds) < 3 and seconds[0] < 20):
+    while not seconds or (len(seconds) < 3 and seconds[0] < 5):
         start = clock()
         explainer = METHODS[method][side](network, [network.get_submodule(layer)])
         heatmap = explainer(image, target)

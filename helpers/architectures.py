@@ -50,9 +50,9 @@ def tokens_to_map(tokens: Tensor) -> Tensor:
 
 
 def _shapes_vit(n_classes: int, _small_stem: bool) -> nn.Module:
-    """Build a Vision Transformer of four layers with a convolutional stem (Xiao et al. 2021)."""
+    """Build a Vision Transformer of three layers with a convolutional stem (Xiao et al. 2021)."""
     return VisionTransformer(
-        image_size=64, patch_size=8, num_layers=4, num_heads=4, hidden_dim=96, mlp_dim=192,
+        image_size=64, patch_size=8, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128,
         num_classes=n_classes,
         conv_stem_configs=[
             ConvStemConfig(width, 3, stride)
@@ -139,7 +139,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "shapes_vit": Architecture(
         _shapes_vit,
         "conv_proj.conv_bn_relu_0.0", "conv_proj.conv_bn_relu_1.0", "conv_proj.conv_last",
-        _VIT_LAYER.format(3), tuple(_VIT_LAYER.format(i) for i in range(4)), "heads.head",
+        _VIT_LAYER.format(2), tuple(_VIT_LAYER.format(i) for i in range(3)), "heads.head",
         sizes=(64,), reshape=tokens_to_map,
     ),
     "vit_b_16": Architecture(

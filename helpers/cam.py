@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from helpers.cam_fast import AblationCAM, Recorder, Reshape, ScoreCAM
 from helpers.errors import WorkbookError, unknown
 
-__all__ = ["METHODS", "AblationCAM", "ScoreCAM", "explain"]
+__all__ = ["METHODS", "AblationCAM", "ScoreCAM", "explain", "frozen"]
 
 # How each turns the activations A_k and the gradients G_k of the score there into one map.
 METHODS = {
@@ -83,7 +83,7 @@ def explain(
     if not len(images):
         return torch.zeros(0, *images.shape[-2:])
     batches = list(zip(images.split(batch_size), classes.split(batch_size), strict=True))
-    with _frozen(model):
+    with frozen(model):
         _check(model, layer, images[:1], classes, reshape)
         explainer = METHODS[method](model, [layer], reshape_transform=reshape)
         if isinstance(explainer, AblationCAM | ScoreCAM):
@@ -114,7 +114,7 @@ def _without_nan(heatmaps: np.ndarray, method: str) -> np.ndarray:
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode, without gradients for its weights, and then back as it was."""
     modes = [(module, module.training) for module in model.modules()]
     weights = [(p, p.requires_grad, p.grad) for p in model.parameters()]

@@ -22,6 +22,9 @@ HEAT = "inferno"  # heat, 0 to 1
 SIGNED = "RdBu_r"  # values on both sides of zero
 RIGHT, WRONG = "#0072B2", "#D55E00"  # correct and incorrect predictions, everywhere
 
+# Of a PNG at the most: a gallery of photographs takes 1.3 bytes for each.
+PIXELS = 2_000_000
+
 plt.style.use(STYLE)
 
 
@@ -30,11 +33,13 @@ def save(figure: Figure, name: str) -> None:
     # The layout of a gallery takes seconds: find it once, for both files and the notebook.
     figure.canvas.draw()
     figure.set_layout_engine("none")
+    width, height = figure.get_size_inches()
+    dpi = min(plt.rcParams["savefig.dpi"], (PIXELS / (width * height)) ** 0.5)
     for suffix in (".png", ".pdf"):
         # No dates inside, so that the same figure is the same file.
         metadata = {"Software": None} if suffix == ".png" else {"CreationDate": None}
         with files.atomic(results.folder() / f"{name}{suffix}") as partial:
-            figure.savefig(partial, metadata=metadata)
+            figure.savefig(partial, metadata=metadata, dpi=dpi)
 
 
 def show_image(ax: Axes, image: Tensor, title: str = "", colour: str = "black") -> None:

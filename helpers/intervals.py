@@ -65,6 +65,39 @@ def difference(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Estimate:
                       seed)  # fmt: skip
 
 
+def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[Estimate, float]:
+    """Return Spearman's rank correlation of the pairs (x, y), and its p-value.
+
+    The interval is that of the bootstrap over pairs. The two-sided p-value is that of a permutation
+    test: how often would pairs put together at random correlate as strongly?
+
+    Raises:
+        WorkbookError: x and y differ in number, there are fewer than four pairs, or one of them
+            is constant and has no order.
+    """
+    x, y = (np.asarray(values, dtype=float).ravel() for values in (x, y))
+    if len(x) != len(y) or len(x) < 4:
+        raise WorkbookError(
+            f"a rank correlation needs at least four pairs, not {len(x)} and {len(y)} values"
+        )
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise WorkbookError("a rank correlation needs values that differ: leave this measure out")
+    estimate = _bootstrap((x, y), _ranks_agree, seed, paired=True)
+    test = stats.permutation_test(
+        (x, y), _ranks_agree, permutation_type="pairings", n_resamples=9999, batch=1000,
+        vectorized=True, random_state=np.random.default_rng(seed),
+    )  # fmt: skip
+    return estimate._replace(n=len(x)), float(test.pvalue)
+
+
+def _ranks_agree(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+    a, b = (stats.rankdata(values, axis=axis) for values in (x, y))
+    a, b = (ranks - ranks.mean(axis=axis, keepdims=True) for ranks in (a, b))
+    size = np.sqrt((a**2).sum(axis=axis) * (b**2).sum(axis=axis))
+    # A resample of one and the same pair has no order: no relation.
+    return (a * b).sum(axis=axis) / np.maximum(size, 1e-12)
+
+
 def _mean(x: np.ndarray, axis: int) -> np.ndarray:
     return np.mean(x, axis=axis)
 
@@ -76,10 +109,13 @@ def _sample(values: ArrayLike) -> np.ndarray:
     return sample
 
 
-def _bootstrap(samples: tuple[np.ndarray, ...], statistic, seed: int) -> Estimate:
+def _bootstrap(
+    samples: tuple[np.ndarray, ...], statistic, seed: int, paired: bool = False
+) -> Estimate:
     interval = stats.bootstrap(
         samples, statistic, confidence_level=CONFIDENCE, n_resamples=2000, batch=100,
-        method="percentile", vectorized=True, random_state=np.random.default_rng(seed),
+        method="percentile", paired=paired, vectorized=True,
+        random_state=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     value = float(statistic(*samples, axis=0))
     return Estimate(value, float(interval.low), float(interval.high), sum(map(len, samples)))

@@ -22,11 +22,31 @@ def energy_in_mask(heatmaps: Tensor, masks: Tensor) -> Tensor:
         WorkbookError: the shapes differ, or there is negative heat.
     """
     _check(heatmaps)
-    if heatmaps.shape != masks.shape:
-        raise WorkbookError(
-            f"heatmaps {list(heatmaps.shape)} and masks {list(masks.shape)} differ in shape"
-        )
+    _same_shape(heatmaps, masks)
     return (heatmaps * masks).sum(dim=(1, 2)) / heatmaps.sum(dim=(1, 2))
+
+
+def pointing_game(heatmaps: Tensor, masks: Tensor) -> Tensor:
+    """Return whether the hottest pixel lies on the mask; higher is better.
+
+    The pointing game of Zhang et al. 2018, section 4.2, without their margin around the mask.
+    Where several pixels are the hottest, it is the share of them on the mask: what one of them,
+    drawn at random, would score on average.
+
+    Args:
+        heatmaps: non-negative float [N, H, W].
+        masks: bool [N, H, W].
+
+    Returns:
+        float [N] in [0, 1]. A uniform map, and one without heat, scores the mask's area.
+
+    Raises:
+        WorkbookError: the shapes differ, or there is negative heat.
+    """
+    _check(heatmaps)
+    _same_shape(heatmaps, masks)
+    hottest = heatmaps == heatmaps.amax(dim=(1, 2), keepdim=True)
+    return (hottest & masks).sum(dim=(1, 2)) / hottest.sum(dim=(1, 2))
 
 
 def half_heat_area(heatmaps: Tensor) -> Tensor:
@@ -54,3 +74,10 @@ def half_heat_area(heatmaps: Tensor) -> Tensor:
 def _check(heatmaps: Tensor) -> None:
     if heatmaps.ndim != 3 or (heatmaps < 0).any():
         raise WorkbookError("heatmaps must be [N, H, W] without negative heat")
+
+
+def _same_shape(heatmaps: Tensor, masks: Tensor) -> None:
+    if heatmaps.shape != masks.shape:
+        raise WorkbookError(
+            f"heatmaps {list(heatmaps.shape)} and masks {list(masks.shape)} differ in shape"
+        )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from helpers import assets
 from helpers.architectures import ARCHITECTURES, Architecture, tokens_to_map
 from helpers.datasets.imagenet import CLASSES as IMAGENET_CLASSES
+from helpers.datasets.places import classes as places365_classes
 from helpers.errors import WorkbookError, unknown
 
 __all__ = [
@@ -163,7 +164,7 @@ def pretrained(name: str, data: str = "imagenet") -> Classifier:
 
     Args:
         name: an architecture.
-        data: what the weights were trained on, ``"imagenet"`` or ``"cifar10"``.
+        data: what the weights were trained on, ``"imagenet"``, ``"places365"`` or ``"cifar10"``.
 
     Raises:
         WorkbookError: there are no such weights, they cannot be fetched, or they do not fit.
@@ -175,7 +176,13 @@ def pretrained(name: str, data: str = "imagenet") -> Classifier:
         raise unknown(f"model with {data} weights", name, known)
     asset, statistics = known[name]
     weights, note = assets.state_dict(asset)
-    classes, size = (IMAGENET_CLASSES, 224) if data == "imagenet" else (CIFAR10_CLASSES, 32)
+    match data:
+        case "imagenet":
+            classes, size = IMAGENET_CLASSES, 224
+        case "places365":
+            classes, size = places365_classes(), 224
+        case "cifar10":
+            classes, size = CIFAR10_CLASSES, 32
     classifier = build(name, classes, size, statistics)
     load_weights(classifier.network, weights, asset)
     return replace(classifier, note=note).to(best_device())
@@ -212,6 +219,7 @@ _ON_IMAGENET = (
 # Per training data and architecture: the asset of the weights, and mean and std of its inputs.
 PRETRAINED: dict[str, dict[str, tuple[str, tuple]]] = {
     "imagenet": {name: (f"imagenet_{name}", IMAGENET_STATISTICS) for name in _ON_IMAGENET},
+    "places365": {"resnet18": ("places365_resnet18", IMAGENET_STATISTICS)},
     "cifar10": {
         "resnet18": ("cifar10_resnet18", CIFAR_STATISTICS),
         "resnet20": ("cifar10_resnet20", IMAGENET_STATISTICS),

@@ -220,7 +220,10 @@ def _restore(path, classifier: Classifier, configuration: str) -> History:
         raise WorkbookError(
             f"checkpoint {path.name} was made with another configuration: delete it"
         )
-    models.load_weights(classifier.network, weights, path.name)
+    try:
+        models.load_weights(classifier.network, weights, path.name)
+    except WorkbookError as error:
+        raise WorkbookError(f"{error}: delete that checkpoint and train again") from error
     return history
 
 

@@ -53,10 +53,10 @@ def clean_outputs(outputs: list) -> list:
             if output.name == "stderr" and "Warning: " not in output.text:
                 continue  # progress bars
             output.text = scrub(output.text)
-        elif WIDGET in output.get("data", {}):
-            continue
         else:
             data = output.get("data", {})
+            if data.pop(WIDGET, None) and not data.keys() & {"image/png"}:
+                continue  # a progress bar; an explorer has its first picture beside it
             if len(data.get("image/png", "")) > PHOTOGRAPHIC:
                 data["image/jpeg"] = as_jpeg(data.pop("image/png"))
             for kind, content in data.items():

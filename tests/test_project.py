@@ -1,5 +1,6 @@
 """The project: two lists of dependencies agree, links lead somewhere, files stay small."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -49,12 +50,24 @@ def test_there_are_no_upper_bounds():
         assert not re.search(r"<|==|~=", text), text
 
 
+def imported(path):
+    """Return the top-level packages that a module imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
+
+
 def test_everything_that_helpers_import_is_a_dependency():
-    distributions = {"PIL": "pillow", "pytorch-grad-cam": "grad-cam", "skimage": "scikit-image"}
+    distributions = {
+        "PIL": "pillow", "pytorch-grad-cam": "grad-cam", "skimage": "scikit-image",
+        "sklearn": "scikit-learn", "open-clip": "open-clip-torch", "IPython": "ipython",
+    }  # fmt: skip
     wanted = {requirement(text)[0] for text in PYPROJECT["project"]["dependencies"]}
+    own = {path.stem for path in (ROOT / "scripts").glob("*.py")}
     for path in [*(ROOT / "helpers").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
-        for name in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE):
-            if name in sys.stdlib_module_names or name in ("helpers", "scripts"):
+        for name in imported(path):
+            if name in sys.stdlib_module_names or name in ("helpers", *own):
                 continue
             name = name.replace("_", "-")
             assert distributions.get(name, name) in wanted, f"{path.name} imports {name}"

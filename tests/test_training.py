@@ -282,6 +282,17 @@ def test_a_checkpoint_of_another_form_is_named(tiny, one_line):
     one_line(error, path.name)
 
 
+def test_a_checkpoint_of_another_architecture_is_named(tiny, one_line):
+    train(tiny)
+    (path,) = checkpoints()
+    saved = torch.load(path, weights_only=True)
+    saved["weights"]["extra.weight"] = torch.zeros(1)
+    torch.save(saved, path)
+    with pytest.raises(WorkbookError) as error:
+        train(tiny)
+    one_line(error, path.name, "extra.weight", "delete that checkpoint")
+
+
 def test_a_checkpoint_made_otherwise_is_named(tiny, one_line):
     train(tiny)
     (path,) = checkpoints()

@@ -30,7 +30,8 @@ def numbers(exercise: str, answer: Any, n: int) -> np.ndarray:
         values = np.array([])
     if values.shape != (n,) or not np.isfinite(values).all():
         wanted = "a number" if n == 1 else f"{n} numbers"
-        not_yet(exercise, f"the function must return {wanted}, not {answer!r}")
+        shown = " ".join(repr(answer).split())[:80]  # an array's repr has several lines
+        not_yet(exercise, f"the function must return {wanted}, not {shown}")
     return values
 
 

@@ -1,16 +1,27 @@
-"""Data sets by name; all hand out one type, :class:`~helpers.datasets.images.ImageSet`."""
+"""Data sets by name; all hand out one type, :class:`~helpers.datasets.images.ImageSet`.
+
+Texts come as :class:`~helpers.datasets.texts.TextSet`.
+"""
 
 import hashlib
+from dataclasses import replace
+
+import numpy as np
 
 from helpers import assets
-from helpers.datasets import cifar, folders, imagenet, shapes
+from helpers.datasets import cifar, folders, imagenet, newsgroups, postcards, shapes
 from helpers.datasets.images import ImageSet
+from helpers.datasets.texts import TextSet
 from helpers.errors import unknown
 
-__all__ = ["NAMES", "SPLITS", "ImageSet", "class_names", "identity", "load"]
+__all__ = [
+    "NAMES", "SPLITS", "TEXTS", "ImageSet", "TextSet", "class_names", "identity", "load",
+    "load_text",
+]  # fmt: skip
 
 NAMES = ("shapes", "cifar10", "cifar100", "imagenet_ten", "imagenet_samples")
 SPLITS = ("train", "validation", "test")
+TEXTS = ("postcards", "newsgroups20")
 
 
 def load(name: str, split: str = "test", n: int | None = None, size: int = 32) -> ImageSet:
@@ -18,7 +29,8 @@ def load(name: str, split: str = "test", n: int | None = None, size: int = 32) -
 
     Args:
         name: one of :data:`NAMES`; ``"shapes:CLASS"`` for Shapes with the shortcut planted in
-            that class; or ``"folder:PATH"`` for a folder, zip or tar of the
+            that class; ``"shapes:shuffled"`` for Shapes with the labels of the training images
+            dealt out anew at random; or ``"folder:PATH"`` for a folder, zip or tar of the
             reader's own images in ``train/<class>/`` and ``test/<class>/``.
         split: ``"train"``, ``"validation"`` or ``"test"``; the ImageNet sets have only a test
             split.
@@ -31,6 +43,8 @@ def load(name: str, split: str = "test", n: int | None = None, size: int = 32) -
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     match name.partition(":"):
+        case ("shapes", _, "shuffled"):
+            return _shuffled(shapes.load(split, n))
         case ("shapes", _, shortcut):
             return shapes.load(split, n, shortcut=shortcut or None)
         case ("cifar10" | "cifar100", "", ""):
@@ -42,6 +56,33 @@ def load(name: str, split: str = "test", n: int | None = None, size: int = 32) -
         case ("folder", ":", path) if path:
             return folders.load(path, split, n, size=size)
     raise unknown("data set", name, [*NAMES, "folder:PATH"])
+
+
+def _shuffled(images: ImageSet) -> ImageSet:
+    """Deal the labels of a training set out anew; leave the other splits as they are."""
+    if images.split != "train":
+        return images
+    order = np.random.default_rng(0).permutation(len(images))
+    return replace(images, labels=images.labels[order])
+
+
+def load_text(name: str, split: str = "test") -> TextSet:
+    """Load the ``"train"`` or ``"test"`` split of a text data set.
+
+    Args:
+        name: one of :data:`TEXTS`, or ``"postcards:CLASS"`` for Postcards with the artefact
+            planted in that class.
+        split: ``"train"`` or ``"test"``.
+
+    Raises:
+        WorkbookError: no such data set or split, or its files cannot be had or read.
+    """
+    match name.partition(":"):
+        case ("postcards", _, artefact):
+            return postcards.load(split, artefact=artefact or None)
+        case (newsgroups.NAME, "", ""):
+            return newsgroups.load(split)
+    raise unknown("text data set", name, TEXTS)
 
 
 def class_names(name: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torchvision.models import ResNet18_Weights
 
 from helpers import assets
+from helpers.datasets import masks
 from helpers.datasets.folders import DAMAGED, decode
 from helpers.datasets.images import ImageSet
 from helpers.errors import WorkbookError
@@ -30,12 +32,21 @@ TEN = {
     "imagenet_n07747607_orange": 950,
 }
 
+# Where the objects are, as drawn by us, and why an image has no outline (asset name -> why).
+OUTLINES = {name: masks.read(name.removeprefix("imagenet_")) for name in TEN}
+MASK_NOTES = {name: drawn.note for name, drawn in OUTLINES.items() if not drawn.polygons}
+
 
 def load_ten(size: int = 224) -> ImageSet:
-    """Load the ten coursework images, the central 7/8 of the shorter side, ``size`` x ``size``."""
+    """Load the ten coursework images, the central 7/8 of the shorter side, ``size`` x ``size``.
+
+    Their masks are False everywhere in the images of :data:`MASK_NOTES`.
+    """
     fetched = [assets.fetch(name) for name in TEN]
     pixels = [decode(a.path.read_bytes(), a.path.name, size, crop=0.875) for a in fetched]
-    return _image_set("imagenet_ten", pixels, list(TEN.values()), list(TEN), fetched[0].note)
+    drawn = [masks.rasterise(OUTLINES[name], size) for name in TEN]
+    ten = _image_set("imagenet_ten", pixels, list(TEN.values()), list(TEN), fetched[0].note)
+    return replace(ten, masks=torch.from_numpy(np.stack(drawn)))
 
 
 def load_samples(n: int | None = None, size: int = 224) -> ImageSet:

@@ -1,0 +1,93 @@
+"""Explorer of dissected units: what each was called, and the images that excite it most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+
+import ipywidgets
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from helpers import figures
+from helpers.errors import WorkbookError
+from helpers.models import Classifier
+from helpers.widgets.explorer import Explorer, menu
+from helpers.widgets.network import layer_maps
+
+ANY = "any"
+
+
+def units(
+    table: Iterable[tuple[str, int, str, float]],
+    top_images: Callable[[str, int], tuple[Tensor, Tensor]],
+) -> Explorer:
+    """Browse the units of dissected layers.
+
+    Controls are the layer, the label (or any), and the rank of the unit among those that carry
+    the label, the highest score first.
+
+    Args:
+        table: (layer, unit, label, score), one row per unit, from any way of labelling.
+        top_images: of a layer and a unit; returns images float32 [n, 3, H, W] in [0, 1] and the
+            unit's heatmaps on them, float32 [n, H, W] in [0, 1]. See :func:`most_exciting`.
+
+    Raises:
+        WorkbookError: the table is empty.
+    """
+    rows = sorted(table, key=lambda row: -row[3])
+    if not rows:
+        raise WorkbookError("there are no units to browse: dissect at least one layer")
+    layer = menu("layer", list(dict.fromkeys(sorted(row[0] for row in rows))))
+    label = menu("label", [ANY])
+    rank = ipywidgets.BoundedIntText(description="rank", min=1, max=1)
+
+    def chosen() -> list[tuple[str, int, str, float]]:
+        return [row for row in rows if row[0] == layer.value and label.value in (ANY, row[2])]
+
+    def adapt(changed: ipywidgets.ValueWidget) -> None:
+        if changed is layer:
+            label.options = [ANY, *sorted({row[2] for row in rows if row[0] == layer.value})]
+            label.value = ANY
+        if changed is not rank:
+            rank.max = len(chosen())
+            rank.value = 1
+
+    def draw() -> tuple[Figure, str]:
+        name, unit, word, score = chosen()[rank.value - 1]
+        images, heatmaps = top_images(name, unit)
+        figure, axes = figures.grid(2, len(images), cell=1.15)
+        for above, below, image, heat in zip(*axes, images, heatmaps, strict=True):
+            figures.show_image(above, image)
+            figures.show_heatmap(below, image, heat)
+        of = f"units called {label.value}" if label.value != ANY else "units"
+        return figure, (
+            f"{name}, unit {unit}: {word}, score {score:.3f}; number {rank.value} of "
+            f"{len(chosen())} {of}. The {len(images)} images that excite it most, and where."
+        )
+
+    adapt(layer)
+    return Explorer([layer, label, rank], draw, adapt)
+
+
+def most_exciting(
+    classifier: Classifier, images: Tensor, n: int = 8
+) -> Callable[[str, int], tuple[Tensor, Tensor]]:
+    """Return the ``top_images`` of :func:`units` for a classifier and a set of images.
+
+    Args:
+        classifier: whose units they are.
+        images: float32 [N, 3, H, W] in [0, 1]; the activations of a layer are held in memory.
+        n: images per unit: those with the largest activation. A unit's heatmaps share one scale,
+            from 0 to that activation.
+    """
+    maps = cache(lambda layer: layer_maps(classifier, layer, images))
+
+    def top_images(layer: str, unit: int) -> tuple[Tensor, Tensor]:
+        of_unit = maps(layer)[:, unit]
+        top = of_unit.amax(dim=(1, 2)).topk(min(n, len(images))).indices
+        heat = F.interpolate(of_unit[top][:, None], images.shape[-2:], mode="bilinear")[:, 0]
+        return images[top], heat / heat.max().clamp(min=1e-9)
+
+    return top_images
