@@ -3,7 +3,7 @@
 # make help                              all targets
 #
 # PYTHON=python3 uses an environment that exists already (Colab, conda) instead of making .venv;
-# it must have the packages of pyproject.toml: pip install -e ".[run,test,course]"
+# it must have the packages of pyproject.toml: pip install -e ".[run,test,course,site]"
 
 PROFILE ?= quick
 PARAMS  ?=
@@ -28,7 +28,8 @@ help:
 
 $(VENV)/.ready: pyproject.toml
 	python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[run,test,course]"
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e ".[run,test,course,site]"
 	touch $@
 
 run: $(READY) ## execute all notebooks, then make the report; continues where it was interrupted

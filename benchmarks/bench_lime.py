@@ -36,7 +36,7 @@ from helpers.datasets import imagenet
 from helpers.models import Classifier
 
 MODELS = {"cpu": ["mobilenet_v2"], "cuda": ["mobilenet_v2", "resnet50"]}
-BATCH_SIZES = (10, 32, 64, 128)  # of the library; the first is its default
+BATCH_SIZES = (10, 5, 20, 64)  # of the library; the first is its default
 SIDES = (*(f"library, batches of {size}" for size in BATCH_SIZES), "ours", "ours, bfloat16")
 
 

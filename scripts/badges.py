@@ -27,8 +27,8 @@ def stamp(text: str) -> str:
         text,
     )
     text = re.sub(
-        r"git clone( -q)? --depth 1 --branch \S+ https://github\.com/[\w.-]+/[\w.-]+",
-        rf"git clone\1 --depth 1 --branch {TAG} {REPOSITORY}",
+        r"(git clone [^\n]*--branch )\S+ https://github\.com/[\w.-]+/[\w.-]+",
+        rf"\g<1>{TAG} {REPOSITORY}",
         text,
     )
     return re.sub(r"https://github\.com/[\w.-]+/look-inside(?![\w-])", REPOSITORY, text)

@@ -1,7 +1,11 @@
 """CLIP-Dissect: scores as the paper writes them, and the whole path with a tiny CLIP."""
 
+import io
 import json
 import math
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -396,15 +400,14 @@ class FiveStages(torch.nn.Module):
 @pytest.fixture
 def full_notebook(tiny_clip, tmp_root, tmp_path, monkeypatch):
     """Run notebook 8 as far as its full profile needs, with stand-ins for what it downloads."""
-    from dataclasses import replace
-    from pathlib import Path
-
     import matplotlib.pyplot as plt
     import nbformat
 
-    from helpers import profiles, training
+    from helpers import figures, profiles, training
 
     plt.switch_backend("Agg")
+    made = []
+    monkeypatch.setattr(figures, "save", lambda figure, name: made.append(name))
     small = replace(models.ARCHITECTURES["resnet18"], build=FiveStages)
     monkeypatch.setitem(models.ARCHITECTURES, "resnet18", small)
     monkeypatch.setitem(models.ARCHITECTURES, "resnet50", small)
@@ -431,6 +434,7 @@ def full_notebook(tiny_clip, tmp_root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(profiles, "load", smaller)
     path = Path(__file__).parent.parent / "notebooks" / "08_network_dissection.ipynb"
+    said = io.StringIO()
     space = {"PROFILE": "full", "DATASET": "auto", "MODEL": "auto", "START": "auto"}
     for cell in nbformat.read(path, 4).cells:
         tags = cell.metadata.get("tags", [])
@@ -438,22 +442,22 @@ def full_notebook(tiny_clip, tmp_root, tmp_path, monkeypatch):
         if cell.cell_type != "code" or "shapes_found" in cell.source:
             continue
         if not {"setup", "parameters"} & set(tags):
-            exec(cell.source, space)
+            with redirect_stdout(said):
+                exec(cell.source, space)
             plt.close("all")
-    return space, own
+    return space, own, said.getvalue(), made
 
 
-def test_the_notebook_dissects_two_networks_with_clip(full_notebook, tmp_root, capsys):
-    space, own = full_notebook
+@pytest.mark.slow
+def test_the_notebook_dissects_two_networks_with_clip(full_notebook):
+    space, own, said, made = full_notebook
     settings = [own, *(f"{own}, {s}" for s in ("wpmi", "cosine_cubed", "rank_reorder")),
                 "shuffled", "imagenet"]  # fmt: skip
     assert {s for _, s in space["tables"]} == set(settings)
     assert {n for n, _ in space["tables"]} == {"ImageNet", "Places365"}
     assert all(len(labels) == 6 + 7 + 8 for labels in space["tables"].values())
     assert space["source"] == "computed here with CLIP"
-    said = capsys.readouterr().out
     for network in ("resnet50", "ImageNet", "Places365"):
         assert f"{network}, one class: " in said
         assert f"{network}, broad: " in said
-    made = {path.stem for path in (tmp_root / "figures" / "full").glob("*.png")}
-    assert {"08_top_imagenet", "08_top_places365", "08_settings", "08_cutoff"} <= made
+    assert {"08_top_imagenet", "08_top_places365", "08_settings", "08_cutoff"} <= set(made)

@@ -11,6 +11,7 @@ from torch import nn
 from helpers import lime, models
 from helpers.datasets import imagenet, shapes
 from helpers.errors import WorkbookError
+from helpers.lime import fuse, perturb
 from helpers.lime.perturb import each_once, hidden_image
 
 SAMPLES = 60
@@ -186,11 +187,62 @@ def test_a_network_that_cannot_be_traced_is_run_as_it_is(image, squares):
 
 def test_a_network_that_folding_would_change_is_run_as_it_is(image, squares, monkeypatch):
     classifier = lively("shapes_net")
-    import helpers.lime.perturb as perturb
-
     wrong = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 6))
     monkeypatch.setattr(perturb, "fold", lambda _network, _graph: wrong)
+    monkeypatch.setattr(perturb, "fuse_activations", lambda network: network)
     assert_equal(*both(image, squares, classifier))
+
+
+def test_a_processor_without_the_fused_step_folds_only(image, squares, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("not on this processor")
+
+    monkeypatch.setattr(fuse._Step, "forward", refuse)
+    predictor = perturb.Predictor(lively("shapes_net"))
+    assert_equal(*both(image, squares, predictor.classifier, predictor))
+    kinds = {type(m) for m in predictor._network.modules()}
+    assert fuse._Step not in kinds
+    assert nn.BatchNorm2d not in kinds
+
+
+class Odd(nn.Module):
+    """Convolutions of every kind, most of which must be left alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.plain = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+        self.twice = nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2)
+        self.same = nn.Conv2d(4, 4, 3, padding="same")
+        self.mirror = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+        self.relu, self.relu6 = nn.ReLU(inplace=True), nn.ReLU6()
+
+    def forward(self, x):
+        x = self.relu6(8 * self.relu(self.plain(x)))
+        shared = self.twice(x)
+        x = nn.functional.relu(self.twice(shared)) + shared + torch.relu(shared)
+        return self.relu(self.mirror(self.same(x))).tanh()
+
+
+def test_only_plain_convolutions_are_fused_with_the_relu_that_alone_reads_them():
+    torch.manual_seed(0)
+    network, images = Odd().eval(), torch.randn(2, 3, 12, 12)
+    parts = dict(network.named_modules())
+    with torch.inference_mode():
+        expected = network(images)
+        fused = fuse.fuse_activations(torch.fx.symbolic_trace(network))
+        torch.testing.assert_close(fused(images), expected)
+    steps = [m for m in fused.modules() if isinstance(m, fuse._Step)]
+    assert [step.activation for step in steps] == ["relu", "none", "relu"]
+    assert dict(network.named_modules()) == parts
+    assert expected.std() > 0.1
+
+
+def test_a_mobilenet_s_relu6_is_fused():
+    network = models.build("mobilenet_v2", tuple("abc"), 32).network
+    forms = perturb._fast_forms(network, torch.device("cpu"))
+    steps = [m for m in next(forms).modules() if isinstance(m, fuse._Step)]
+    assert len(steps) == 52
+    assert sum(step.activation == "hardtanh" for step in steps) == 35
 
 
 def test_the_classifier_is_left_as_it_was(image, squares, classifier):
@@ -382,8 +434,6 @@ def batches(classifier, run):
 
 
 def test_passes_are_as_large_as_asked_and_never_too_large(image, squares, monkeypatch):
-    import helpers.lime.perturb as perturb
-
     monkeypatch.setattr(perturb, "trace", lambda _network: None)  # so that the hook is called
     classifier = lively("shapes_net")
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255

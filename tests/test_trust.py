@@ -85,6 +85,8 @@ def test_the_pointing_game_looks_at_the_hottest_pixel_only():
     assert localisation.pointing_game(heat, mask).item() == 0
     heat[0, 3, 3] = 1.1
     assert localisation.pointing_game(heat, mask).item() == 0.5
+    two = torch.cat([heat, 0.1 * mask]), mask.expand(2, -1, -1)
+    assert localisation.pointing_game(*two).tolist() == [0.5, 1], "each map has its own maximum"
     with pytest.raises(WorkbookError):
         localisation.pointing_game(heat, mask[:, :4])
 

@@ -26,14 +26,18 @@ from helpers.widgets import explorer, network, superpixels
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP = """from helpers import datasets, models, widgets
+from helpers.dissection.units import Unit, UnitLabels
 test = datasets.load("shapes", "test", 6)
 classifier = models.build("shapes_net", test.class_names, 64)
-table = [(f"layer{n}", u, ["edge", "round"][u % 2], u / 24) for n in (1, 2) for u in range(24)]"""
+rows = [Unit(f"layer{n}", u, ["edge", "round"][u % 2], u / 24, "") for n in (1, 2)
+        for u in range(24)]
+nameless = [Unit("layer1", 24, "", float("nan"), "")]
+labels = UnitLabels("by hand", (*rows, *nameless))"""
 CALLS = {
     "feature maps": "widgets.feature_maps(classifier, test.images)",
     "cam": "widgets.cam(classifier, test.images)",
     "lime": "widgets.lime(classifier, test.images, num_samples=60)",
-    "units": "widgets.units(table, widgets.most_exciting(classifier, test.images, 4))",
+    "units": "widgets.units(labels, widgets.most_exciting(classifier, test.images, 4))",
 }
 CONTROLS = {
     "feature maps": ["image", "layer", "channel"],
@@ -210,10 +214,10 @@ def test_units_come_in_the_order_of_their_score(make):
     assert shown.text.startswith("layer2, unit 23: round")
 
 
-def test_no_units_are_an_error(one_line):
+def test_no_labelled_units_are_an_error(scene, one_line):
     with pytest.raises(WorkbookError) as error:
-        widgets.units([], lambda layer, unit: None)
-    one_line(error, "no units", "dissect")
+        widgets.units(scene["labels"].where(lambda u: not u.label), lambda layer, unit: None)
+    one_line(error, "by hand labels no unit", "dissect")
 
 
 def test_the_most_exciting_images_lead_and_share_one_scale(scene):

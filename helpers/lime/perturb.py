@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 
 import numpy as np
@@ -13,10 +14,12 @@ from tqdm.auto import tqdm
 
 from helpers.cam_parts import agree, fast_layout, fold, trace
 from helpers.errors import WorkbookError
+from helpers.lime.fuse import fuse_activations
 from helpers.models import Classifier
 
-# Pixels per pass. On a CPU larger passes only leave the caches; a GPU wants to be filled.
-_PIXELS = {"cpu": 16 * 224 * 224, "cuda": 256 * 224 * 224}
+# Pixels per pass. On a CPU larger passes leave the caches, and their maps are so large that
+# the system hands out fresh memory for each; a GPU wants to be filled.
+_PIXELS = {"cpu": 6 * 224 * 224, "cuda": 256 * 224 * 224}
 
 
 def hidden_image(image: np.ndarray, segments: np.ndarray, hide_color: object) -> np.ndarray:
@@ -50,8 +53,8 @@ def hidden_image(image: np.ndarray, segments: np.ndarray, hide_color: object) ->
 class Predictor:
     """A classifier made ready to see one image in many states.
 
-    BatchNorm is folded into the convolutions and images lie channels last, as the CPU likes
-    them, where this changes the logits by rounding only.
+    BatchNorm is folded into the convolutions; on a CPU, convolutions and activations are one
+    step and images lie channels last. All this only where it changes the logits by rounding.
 
     Args:
         classifier: explained in eval mode; its network is left as it is.
@@ -91,8 +94,7 @@ class Predictor:
             images = torch.where(some[:, place].unsqueeze(1), pair[0], pair[1])
             if not at_once:
                 images = classifier.preprocess(images)
-            images = fast_layout(images.bfloat16() if self.bf16 else images)
-            rows.append(network(images).float().softmax(dim=1).cpu())
+            rows.append(network(self._laid_out(images)).float().softmax(dim=1).cpu())
             progress(len(some))
         probabilities = torch.cat(rows)
         if not probabilities.isfinite().all():
@@ -106,18 +108,31 @@ class Predictor:
         return max(1, min(512, pixels // self.classifier.input_size**2))
 
     def _ready(self, pair: Tensor) -> nn.Module:
-        """Return the network made fast, once; as it was if that were not the same function."""
+        """Return the fastest form of the network that is the same function and runs here."""
         if self._network is None:
             own = self.classifier.network.eval()
-            graph = trace(own)
-            fast = fold(own, graph) if graph else own
-            try:
-                same = agree(fast(fast_layout(pair)), own(pair))
-            except RuntimeError:
-                same = False
-            fast = fast if same else own
-            self._network = deepcopy(fast).bfloat16() if self.bf16 else fast
+            expected = own(pair)
+            for fast in _fast_forms(own, pair.device):
+                with suppress(RuntimeError):
+                    if agree(fast(fast_layout(pair)), expected):
+                        fast = deepcopy(fast).bfloat16() if self.bf16 else fast
+                        fast(self._laid_out(pair))
+                        self._network = fast
+                        break
+            else:
+                self._network = deepcopy(own).bfloat16() if self.bf16 else own
         return self._network
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return fast_layout(images.bfloat16() if self.bf16 else images)
+
+
+def _fast_forms(network: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """Yield other forms of a network in eval mode, the fastest first; none if untraceable."""
+    if device.type == "cpu" and torch.backends.mkldnn.is_available() and (graph := trace(network)):
+        yield fuse_activations(fold(network, graph))
+    if graph := trace(network):  # anew: folding has changed the first one
+        yield fold(network, graph)
 
 
 def by_function(

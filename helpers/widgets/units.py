@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 
 import ipywidgets
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from helpers import figures
+from helpers.dissection.units import Unit, UnitLabels
 from helpers.errors import WorkbookError
 from helpers.models import Classifier
 from helpers.widgets.explorer import Explorer, menu
@@ -19,52 +20,52 @@ from helpers.widgets.network import layer_maps
 ANY = "any"
 
 
-def units(
-    table: Iterable[tuple[str, int, str, float]],
-    top_images: Callable[[str, int], tuple[Tensor, Tensor]],
-) -> Explorer:
+def units(labels: UnitLabels, top_images: Callable[[str, int], tuple[Tensor, Tensor]]) -> Explorer:
     """Browse the units of dissected layers.
 
     Controls are the layer, the label (or any), and the rank of the unit among those that carry
     the label, the highest score first.
 
     Args:
-        table: (layer, unit, label, score), one row per unit, from any way of labelling.
+        labels: from any way of labelling; units without a label are left out.
         top_images: of a layer and a unit; returns images float32 [n, 3, H, W] in [0, 1] and the
             unit's heatmaps on them, float32 [n, H, W] in [0, 1]. See :func:`most_exciting`.
 
     Raises:
-        WorkbookError: the table is empty.
+        WorkbookError: no unit has a label.
     """
-    rows = sorted(table, key=lambda row: -row[3])
-    if not rows:
-        raise WorkbookError("there are no units to browse: dissect at least one layer")
-    layer = menu("layer", list(dict.fromkeys(sorted(row[0] for row in rows))))
+    if not labels.named:
+        raise WorkbookError(
+            f"{labels.name or 'this table'} labels no unit: dissect more layers, or lower the cut"
+        )
+    rows = sorted(labels.named.rows, key=lambda unit: -unit.score)
+    layer = menu("layer", labels.named.layers)
     label = menu("label", [ANY])
     rank = ipywidgets.BoundedIntText(description="rank", min=1, max=1)
 
-    def chosen() -> list[tuple[str, int, str, float]]:
-        return [row for row in rows if row[0] == layer.value and label.value in (ANY, row[2])]
+    def chosen() -> list[Unit]:
+        return [u for u in rows if u.layer == layer.value and label.value in (ANY, u.label)]
 
     def adapt(changed: ipywidgets.ValueWidget) -> None:
         if changed is layer:
-            label.options = [ANY, *sorted({row[2] for row in rows if row[0] == layer.value})]
+            label.options = [ANY, *sorted({u.label for u in rows if u.layer == layer.value})]
             label.value = ANY
         if changed is not rank:
             rank.max = len(chosen())
             rank.value = 1
 
     def draw() -> tuple[Figure, str]:
-        name, unit, word, score = chosen()[rank.value - 1]
-        images, heatmaps = top_images(name, unit)
+        shown = chosen()[rank.value - 1]
+        images, heatmaps = top_images(shown.layer, shown.unit)
         figure, axes = figures.grid(2, len(images), cell=1.15)
         for above, below, image, heat in zip(*axes, images, heatmaps, strict=True):
             figures.show_image(above, image)
             figures.show_heatmap(below, image, heat)
         of = f"units called {label.value}" if label.value != ANY else "units"
         return figure, (
-            f"{name}, unit {unit}: {word}, score {score:.3f}; number {rank.value} of "
-            f"{len(chosen())} {of}. The {len(images)} images that excite it most, and where."
+            f"{shown.layer}, unit {shown.unit}: {shown.label}, score {shown.score:.3f}; number "
+            f"{rank.value} of {len(chosen())} {of}. The {len(images)} images that excite it most, "
+            "and where."
         )
 
     adapt(layer)
