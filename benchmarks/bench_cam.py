@@ -2,6 +2,7 @@
 
     python benchmarks/bench_cam.py            # every case, on the CPU and on the GPU if there
     python benchmarks/bench_cam.py --threads 1
+    python benchmarks/bench_cam.py --model mobilenet_v2
 
 Each call runs in a fresh process with one image of 224 x 224, after one warm-up pass of the
 network. The time is the whole call, construction included: the best of three where a call takes
@@ -176,6 +177,7 @@ def main() -> None:
     """Measure every case on every device; write JSON and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--model", help="measure this model alone")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -186,7 +188,7 @@ def main() -> None:
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         about = machine(device, arguments.threads)
         rows = []
-        for case in CASES:
+        for case in (c for c in CASES if arguments.model in (None, c[0])):
             rows.append(compare(*case, device, arguments.threads))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
         path = files.ROOT / "benchmarks" / "results" / f"cam_{device}.json"
