@@ -16,25 +16,21 @@ BatchNorm statistics to match; the image likewise.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytorch_grad_cam
 import torch
+from common import MIB, devices, in_use, machine, options, wall_or_cpu, write
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from helpers import assets, cam, files, models
+from helpers import assets, cam, models
 from helpers.datasets import imagenet
 
 METHODS = {
@@ -50,7 +46,6 @@ CASES = [
     ("resnet50", "layer2", "ablationcam"),
     ("resnet50", "layer4", "scorecam"),
 ]
-MIB = 2**20
 
 
 def subject(name: str, device: str) -> tuple[nn.Module, Tensor, str]:
@@ -69,24 +64,6 @@ def subject(name: str, device: str) -> tuple[nn.Module, Tensor, str]:
     with torch.no_grad():
         network.train()(torch.randn(4, 3, 224, 224))
     return network.eval().to(device), image.to(device), "random"
-
-
-def in_use(device: str) -> tuple[int, int]:
-    """Return bytes in use now, and at the peak of this process."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize(), peak
-    return peak, peak
-
-
-def wall_or_cpu(device: str) -> str:
-    """Return which time is measured, ``"wall"`` or ``"CPU"``."""
-    return "CPU" if device == "cpu" and torch.get_num_threads() == 1 else "wall"
 
 
 def measure(name: str, layer: str, method: str, side: int, device: str, out: Path) -> None:
@@ -138,25 +115,6 @@ def compare(name: str, layer: str, method: str, device: str, threads: int) -> di
     }
 
 
-def machine(device: str, threads: int) -> dict:
-    """Describe what was measured on, without naming the host."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "time": wall_or_cpu(device),
-        "load_at_start": round(os.getloadavg()[0], 1),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": version("torchvision"),
-        "grad-cam": version("grad-cam"),
-    }
-
-
 def table(rows: list[dict]) -> str:
     """Return the results as a Markdown table."""
     lines = [
@@ -175,25 +133,21 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     """Measure every case on every device; write JSON and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser = options(__doc__)
     parser.add_argument("--model", help="measure this model alone")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.case:
         *case, out = json.loads(arguments.case)
         measure(*case, Path(out))
         return
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        about = machine(device, arguments.threads)
+    for device in devices():
+        about = machine(device, arguments.threads, "grad-cam")
         rows = []
         for case in (c for c in CASES if arguments.model in (None, c[0])):
             rows.append(compare(*case, device, arguments.threads))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
-        path = files.ROOT / "benchmarks" / "results" / f"cam_{device}.json"
-        with files.atomic(path) as partial:
-            partial.write_text(json.dumps({"machine": about, "results": rows}, indent=2) + "\n")
+        write(f"cam_{device}", about, rows)
         print(f"\n{json.dumps(about)}\n\n{table(rows)}\n")
 
 

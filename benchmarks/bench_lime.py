@@ -17,22 +17,20 @@ image likewise.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from bench_cam import MIB, in_use, machine, wall_or_cpu
+from common import MIB, devices, in_use, machine, options, wall_or_cpu, write
 from lime.lime_image import LimeImageExplainer as Library
 from lime.wrappers.scikit_image import SegmentationAlgorithm
 
-from helpers import assets, files, lime, models
+from helpers import assets, lime, models
 from helpers.datasets import imagenet
 from helpers.models import Classifier
 
@@ -131,26 +129,20 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     """Measure every model on every device; write JSON and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser = options(__doc__)
     parser.add_argument("--samples", type=int, default=1000, help="perturbed images")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.case:
         *case, out = json.loads(arguments.case)
         measure(*case, Path(out))
         return
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        about = machine(device, arguments.threads)
-        del about["grad-cam"]
-        about |= {"lime": version("lime"), "samples": arguments.samples}
+    for device in devices():
+        about = machine(device, arguments.threads, "lime") | {"samples": arguments.samples}
         rows = []
         for name in MODELS[device]:
             rows += compare(name, arguments.samples, device, arguments.threads)
-        path = files.ROOT / "benchmarks" / "results" / f"lime_{device}.json"
-        with files.atomic(path) as partial:
-            partial.write_text(json.dumps({"machine": about, "results": rows}, indent=2) + "\n")
+        write(f"lime_{device}", about, rows)
         print(f"{json.dumps(about)}\n\n{table(rows)}\n")
         print("difference: of the top class's weights from the library's, relative to the largest")
 
