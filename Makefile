@@ -5,7 +5,6 @@
 # PYTHON=python3 uses an environment that exists already (Colab, conda) instead of making .venv;
 # it must have the packages of pyproject.toml: pip install -e ".[run,test,course,site]"
 
-PROFILE ?= quick
 PARAMS  ?=
 COURSE  ?= build/course
 CORES   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -17,6 +16,14 @@ else
   PYTHON := $(VENV)/bin/python
   READY  := $(VENV)/.ready
 endif
+
+# The committed report is of the committed results, those of profile laptop.
+ifeq ($(or $(PROFILE),laptop),laptop)
+  REPORT := laptop report/report.pdf
+else
+  REPORT := $(PROFILE) build/$(PROFILE)/report.pdf
+endif
+PROFILE ?= quick
 
 # The environment's own programs come first.
 export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
@@ -45,12 +52,13 @@ lint: $(READY) ## check style
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check helpers scripts tests benchmarks
 
-render: ## put the outputs of a laptop run into the notebooks
+render: ## put the outputs of a laptop run into the notebooks, and make report/report.pdf
 	$(MAKE) run PROFILE=laptop
 	$(PYTHON) scripts/render.py laptop
+	$(MAKE) report PROFILE=laptop
 
-report: $(READY) ## make the report of a profile again from its results
-	$(PYTHON) scripts/build_report.py $(PROFILE) build/$(PROFILE)/report.pdf
+report: $(READY) ## make the committed report, or with PROFILE=... that of another run
+	$(PYTHON) scripts/build_report.py $(REPORT)
 
 site: $(READY) ## build the static site from the rendered notebooks
 	$(PYTHON) scripts/build_site.py build/site

@@ -1,6 +1,7 @@
 """The project: two lists of dependencies agree, links lead somewhere, files stay small."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -125,6 +126,33 @@ def test_commands_of_the_readme_exist():
         assert (ROOT / path).exists(), path
     for name in re.findall(r"PROFILE=(\w+)", text):
         assert name in profiles.names()
+
+
+def measured_rows():
+    """Yield the cells of the README's benchmark tables, as the committed results give them."""
+    results = ROOT / "benchmarks" / "results"
+    for r in json.loads((results / "cam_cpu.json").read_text())["results"]:
+        yield (
+            f"`{r['layer']}` | {r['library_seconds']:.2f} s, {r['library_mib']:.0f} MiB "
+            f"| {r['our_seconds']:.2f} s, {r['our_mib']:.0f} MiB | {r['time_ratio']:.1f}x "
+            f"| {r['memory_ratio']:.2f}x | {r['largest_difference']:.0e} |"
+        )
+    for r in json.loads((results / "lime_cpu.json").read_text())["results"]:
+        yield (
+            f"| {r['side']} | {r['seconds']:.2f} s | {r['times_default']:.2f}x "
+            f"| {r['times_best']:.2f}x | {r['peak_mib']:.0f} MiB | {r['largest_difference']:.0e} |"
+        )
+    r = json.loads((results / "dissection.json").read_text())
+    yield (
+        f"{r['seconds']:.2f} s and {r['gib']:.1f} GiB instead of "
+        f"{r['seconds_unit_by_unit']:.2f} s and {r['gib_unit_by_unit']:.1f} GiB"
+    )
+
+
+def test_the_benchmarks_of_the_readme_are_those_that_were_measured():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    for row in measured_rows():
+        assert row in text
 
 
 def test_no_placeholder_is_left():
