@@ -18,12 +18,10 @@ PARAMETERS = " ".join(
 )
 NAMES = sorted(path.stem for path in Path("notebooks").glob("[0-9]*.ipynb"))
 TRAINING = NAMES[0]  # the first notebook trains the classifier that the others look into
+LONG = [name for name in NAMES if name[:2] in {"05", "06", "10", "12"}]  # minutes, each
 EXECUTED = f"build/{PROFILE}/notebooks/{{name}}.ipynb"
 REPORT = f"build/{PROFILE}/report.pdf"
 HELPERS = sorted(str(path) for path in Path("helpers").rglob("*") if path.suffix in {".py", ".toml"})
-
-wildcard_constraints:
-    name=r"\d\d_\w+",
 
 
 def cores(wildcards):
@@ -49,10 +47,19 @@ rule notebook:
         helpers=HELPERS,
     output:
         EXECUTED,
+    wildcard_constraints:
+        name="|".join(name for name in NAMES if name not in LONG),
     threads: cores
     shell:
         "OMP_NUM_THREADS={threads} {sys.executable} scripts/run_notebook.py {input.notebook} {output} "
         "--profile {PROFILE} {PARAMETERS}"
+
+
+# Start the long ones first, so that at the end no core is idle while another has minutes to go.
+use rule notebook as long_notebook with:
+    wildcard_constraints:
+        name="|".join(LONG),
+    priority: 1
 
 
 rule report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -68,8 +69,8 @@ class ImageSet:
 
     @property
     def images(self) -> Tensor:
-        """The images as float32 [N, 3, H, W] in [0, 1]; made anew at each call."""
-        return self.pixels.float() / 255
+        """The images as float32 [N, 3, H, W] in [0, 1]; copy them before changing them in place."""
+        return _in_unit_range(self.pixels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,3 +88,8 @@ class ImageSet:
         if concept not in self.concept_names[category]:
             raise unknown(category, concept, self.concept_names[category])
         return self.concepts[category] == self.concept_names[category].index(concept)
+
+
+@lru_cache(maxsize=1)  # a notebook draws the images of a set one by one
+def _in_unit_range(pixels: Tensor) -> Tensor:
+    return pixels / 255  # float32
