@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -64,10 +65,13 @@ def report(request, tmp_path_factory):
     book = ready(request.param)
     folder = copied(tmp_path_factory.mktemp("report"), request.param)
     pdf, log = built(folder, request.param)
-    text = subprocess.run(
+    return book, log, text_of(pdf), folder
+
+
+def text_of(pdf):
+    return subprocess.run(
         ["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True
     ).stdout
-    return book, log, text, folder
 
 
 def test_nothing_is_undefined_missing_or_overfull(report):
@@ -78,6 +82,32 @@ def test_nothing_is_undefined_missing_or_overfull(report):
     assert max(overfull, default=0) <= 5
     assert "??" not in text
     assert "[?]" not in text
+
+
+def test_the_committed_report_is_that_of_the_committed_results(report):
+    _, _, text, folder = report
+    if not (folder / "figures" / "laptop").exists():
+        pytest.skip("the committed report is of profile laptop")
+    numbers = r"-?\d[\d.,]*\d"
+    committed = text_of(ROOT / "report" / "report.pdf")
+    assert set(re.findall(numbers, text)) == set(re.findall(numbers, committed)), "make report"
+
+
+@pytest.mark.parametrize(
+    ("argument", "what"),
+    [
+        ("", "laptop report/report.pdf"),
+        ("PROFILE=laptop", "laptop report/report.pdf"),
+        ("PROFILE=quick", "quick build/quick/report.pdf"),
+    ],
+)
+def test_make_report_without_a_profile_makes_the_committed_one(argument, what):
+    plain = {name: value for name, value in os.environ.items() if name[:4] not in ("PROF", "MAKE")}
+    done = subprocess.run(
+        ["make", "-n", "report", "PYTHON=python", *argument.split()],
+        cwd=ROOT, env=plain, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split()[-2:] == what.split()
 
 
 def test_the_report_has_at_least_two_pages(report):

@@ -278,6 +278,20 @@ def test_a_headless_run_is_rendered_as_pictures(tmp_path):
         assert set(output.data) in ({"image/png", "text/plain"}, {"image/jpeg", "text/plain"})
 
 
+@pytest.mark.parametrize("call", ["feature_maps", "cam", "lime", "units"])
+def test_a_rendered_notebook_shows_each_explorer(call):
+    cells = [
+        cell
+        for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+        for cell in nbformat.read(path, 4).cells
+        if cell.source.startswith(f"widgets.{call}(")
+    ]
+    assert cells
+    for cell in cells:
+        (output,) = cell.outputs
+        assert {"image/png", "image/jpeg"} & set(output.data)
+
+
 # ---- in a browser ------------------------------------------------------------------------------
 
 
