@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 from helpers import results
 from helpers.errors import WorkbookError
 from helpers.files import ROOT, atomic
@@ -17,6 +19,19 @@ INSTALL = (
     "sudo apt-get install -y latexmk texlive-latex-recommended texlive-latex-extra "
     "texlive-fonts-recommended lmodern"
 )
+
+
+PHOTOGRAPHS = 300_000  # bytes; a figure whose PNG is larger shows photographs and not lines
+
+
+def write_photographs(profile: str, folder: Path) -> None:
+    """Write the figures of photographs as JPEGs into ``folder``, a fifth of their size."""
+    folder.mkdir(parents=True)
+    for path in (ROOT / "figures" / profile).glob("*.png"):
+        if path.stat().st_size > PHOTOGRAPHS:
+            picture = Image.open(path).convert("RGB")
+            picture.thumbnail((1400, 1400))
+            picture.save(folder / f"{path.stem}.jpg", quality=85)
 
 
 def build(profile: str, target: Path) -> None:
@@ -31,6 +46,7 @@ def build(profile: str, target: Path) -> None:
     results.write_latex(profile, report / "generated")
     folder = report / "build"
     shutil.rmtree(folder, ignore_errors=True)
+    write_photographs(profile, folder)
     done = subprocess.run(
         ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "-outdir=build",
          "report.tex"],

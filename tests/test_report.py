@@ -164,6 +164,7 @@ def test_no_result_is_typed_by_hand():
     body = re.sub(r"(?<!\\)%.*", "", TEX.split(r"\begin{document}")[1])
     names = "result|interval|ifresult|cite|ref|label|includegraphics|input|vspace"
     body = re.sub(rf"\\(?:{names})(?:\[[^\]]*\])?\{{[^}}]*\}}", "", body)
+    body = re.sub(r"[\d.]+\\linewidth", "", body)
     typed = re.findall(r"\d+(?:\.\d+)?(?:(?:\\,)?\\%)?", body)
     # A single digit is no result. What remains are settings of methods: the confidence level, the
     # AUC of a coin, NetDissect's top 0.5 % and its least IoU, the length of a list.
