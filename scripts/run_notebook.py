@@ -43,6 +43,7 @@ def run(notebook: Path, output: Path, profile: str, parameters: dict[str, str]) 
             papermill.execute_notebook(
                 str(notebook), str(partial), parameters or None, cwd=str(notebook.parent),
                 progress_bar={"desc": f"{notebook.stem} ({profile})", "mininterval": 1},
+                extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log is not for readers
             )  # fmt: skip
         except PapermillExecutionError as error:
             failed.write_bytes(partial.read_bytes())

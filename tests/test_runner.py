@@ -60,6 +60,7 @@ def test_a_notebook_runs_in_its_own_folder_with_profile_and_parameters(run):
     assert done.returncode == 0, done.stderr
     assert printed(output) == "laptop resnet20 source\n"
     assert "01_small (laptop)" in done.stderr, "no progress was shown"
+    assert "IPKernelApp" not in done.stderr, "the log of the kernel is shown"
 
 
 def test_without_parameters_the_executed_notebook_has_the_same_cells(run):
