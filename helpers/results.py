@@ -88,7 +88,8 @@ def record(
         value = value.item()  # a NumPy or torch scalar
     entry = {"value": value, "spec": spec, "unit": unit, "n": n}
     if isinstance(value, Estimate):
-        entry |= {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
+        # NumPy's numbers, too, become numbers of JSON.
+        entry |= {k: float(getattr(value, k)) for k in ("value", "low", "high")} | {"n": value.n}
     folder()
     entry |= {"notebook": _run["notebook"], **_run["context"], **context}
     _update(lambda book: book["numbers"].update({name: entry}))

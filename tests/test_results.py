@@ -60,7 +60,7 @@ def test_an_estimate_is_kept_with_its_interval(started):
         (torch.tensor(2.0), "2.0"),
         (torch.tensor(4), "4"),
         ("cat", "cat"),
-        (Estimate(np.float64(1), np.float64(0), np.float64(2), 5), "1.0 [0.0, 2.0]"),
+        (Estimate(np.float32(1), np.float32(0), np.float32(2), 5), "1.0 [0.0, 2.0]"),
     ],
     ids=["float32", "int64", "tensor", "int tensor", "word", "numpy estimate"],
 )
