@@ -300,12 +300,12 @@ def browser(tmp_path):
     """Return a headless Chromium, and a notebook with all explorers open in JupyterLab."""
     pytest.importorskip("jupyterlab", reason='no JupyterLab: pip install -e ".[site]"')
     notebook(tmp_path / "explorers.ipynb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     own = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     own |= {f"JUPYTERLAB_{n}_DIR": str(tmp_path / n) for n in ("SETTINGS", "WORKSPACES")}
     with chromium(1280) as driver:
+        with socket.socket() as free:  # only now, or the browser may take the port
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
              "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.news_url=None",
