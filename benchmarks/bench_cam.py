@@ -20,13 +20,12 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytorch_grad_cam
 import torch
-from common import MIB, devices, in_use, machine, options, wall_or_cpu, write
+from common import MIB, clock, devices, in_use, machine, options, write
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
@@ -74,13 +73,13 @@ def measure(name: str, layer: str, method: str, side: int, device: str, out: Pat
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     before, _ = in_use(device)
-    clock = time.process_time if wall_or_cpu(device) == "CPU" else time.perf_counter
+    now = clock(device)
     seconds: list[float] = []
     while not seconds or (len(seconds) < 3 and seconds[0] < 5):
-        start = clock()
+        start = now()
         explainer = METHODS[method][side](network, [network.get_submodule(layer)])
         heatmap = explainer(image, target)
-        seconds.append(clock() - start)
+        seconds.append(now() - start)
         if len(seconds) == 1:
             peak = in_use(device)[1]
     np.save(out.with_suffix(".npy"), heatmap)

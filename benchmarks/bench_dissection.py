@@ -12,21 +12,16 @@ differ, the two best words must be a tie in single precision.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from common import MIB, clock, in_use, machine, options, write
 from torch import Tensor
 
-from helpers import files
 from helpers.dissection import soft_wpmi
 
 UNITS, IMAGES, WORDS = 896, 1000, 20_000
@@ -61,44 +56,36 @@ SIDES = {"ours": soft_wpmi, "unit by unit": unit_by_unit}
 
 def measure(side: str, out: Path) -> None:
     """Run one side in this process; write its scores, labels, seconds and memory."""
-    pair = tables()
+    pair, now = tables(), clock("cpu")
     seconds = []
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for _ in range(2):
-        start = clock()
+        start = now()
         scores = SIDES[side](*pair)
-        seconds.append(clock() - start)
-    unit = 1 if sys.platform == "darwin" else 1024
-    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+        seconds.append(now() - start)
     best = scores.topk(2, dim=1)
     torch.save({"labels": best.indices[:, 0], "lead": best.values[:, 0] - best.values[:, 1],
-                "seconds": min(seconds), "gib": gib}, out)  # fmt: skip
+                "seconds": min(seconds), "gib": in_use("cpu")[1] / MIB / 1024}, out)  # fmt: skip
 
 
 def main() -> None:
     """Measure both sides, compare them, write JSON and print a line for each target."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--side", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = options(__doc__).parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.side:
-        measure(arguments.side[0], Path(arguments.side[1]))
+    if arguments.case:
+        side, out = json.loads(arguments.case)
+        measure(side, Path(out))
         return
-    found = {}
+    about, found = machine("cpu", arguments.threads), {}
     with tempfile.TemporaryDirectory() as folder:
         for side in SIDES:
             out = Path(folder) / "side.pt"
             command = [sys.executable, __file__, "--threads", str(arguments.threads)]
-            subprocess.run([*command, "--side", side, str(out)], check=True)
+            subprocess.run([*command, "--case", json.dumps([side, str(out)])], check=True)
             found[side] = torch.load(out, weights_only=True)
     ours, theirs = found.values()
     differ = ours["labels"] != theirs["labels"]
     result = {
-        "units": UNITS, "images": IMAGES, "words": WORDS, "threads": arguments.threads,
-        "time": "CPU" if arguments.threads == 1 else "wall",
-        "cores": os.cpu_count(), "load_at_start": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(), "torch": torch.__version__,
+        "units": UNITS, "images": IMAGES, "words": WORDS,
         "seconds": round(ours["seconds"], 2), "gib": round(ours["gib"], 2),
         "seconds_unit_by_unit": round(theirs["seconds"], 2),
         "gib_unit_by_unit": round(theirs["gib"], 2),
@@ -106,9 +93,7 @@ def main() -> None:
         "labels_that_differ": int(differ.sum()),
         "largest_lead_where_they_differ": float(ours["lead"][differ].max()) if differ.any() else 0,
     }  # fmt: skip
-    path = files.ROOT / "benchmarks" / "results" / "dissection.json"
-    with files.atomic(path) as partial:
-        partial.write_text(json.dumps(result, indent=2) + "\n")
+    write("dissection", about, [result])
     print(json.dumps(result, indent=2))
     for key, target in TARGETS.items():
         met = result[key] >= target if key == "time_ratio" else result[key] < target

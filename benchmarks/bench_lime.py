@@ -21,12 +21,11 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import MIB, devices, in_use, machine, options, wall_or_cpu, write
+from common import MIB, clock, devices, in_use, machine, options, write
 from lime.lime_image import LimeImageExplainer as Library
 from lime.wrappers.scikit_image import SegmentationAlgorithm
 
@@ -64,8 +63,8 @@ def measure(name: str, side: str, samples: int, device: str, out: Path) -> None:
 
     quickshift = SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2, rng=42)
     arguments = {"num_samples": samples, "segmentation_fn": quickshift}
-    clock = time.process_time if wall_or_cpu(device) == "CPU" else time.perf_counter
-    start = clock()
+    now = clock(device)
+    start = now()
     if side.startswith("library"):
         size = int(side.rpartition(" ")[2])
         explanation = Library(random_state=0).explain_instance(
@@ -74,7 +73,7 @@ def measure(name: str, side: str, samples: int, device: str, out: Path) -> None:
     else:
         explainer = lime.LimeImageExplainer(seed=0, bf16="bfloat16" in side)
         explanation = explainer.explain_instance(image, classifier, **arguments)
-    seconds = clock() - start
+    seconds = now() - start
     peak = in_use(device)[1]
     np.save(out.with_suffix(".npy"), lime.weights(explanation, explanation.top_labels[0]))
     numbers = {"seconds": seconds, "added_mib": (peak - before) / MIB, "peak_mib": peak / MIB}

@@ -8,6 +8,8 @@ import os
 import platform
 import resource
 import sys
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,8 +38,13 @@ def wall_or_cpu(device: str) -> str:
     return "CPU" if device == "cpu" and torch.get_num_threads() == 1 else "wall"
 
 
-def machine(device: str, threads: int, library: str) -> dict:
-    """Describe what was measured on, without naming the host, and the library beside us."""
+def clock(device: str) -> Callable[[], float]:
+    """Return the clock of :func:`wall_or_cpu`, in seconds."""
+    return time.process_time if wall_or_cpu(device) == "CPU" else time.perf_counter
+
+
+def machine(device: str, threads: int, *libraries: str) -> dict:
+    """Describe what was measured on, without naming the host, and the libraries beside us."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -51,7 +58,7 @@ def machine(device: str, threads: int, library: str) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
-        library: version(library),
+        **{library: version(library) for library in libraries},
     }
 
 

@@ -19,8 +19,6 @@ INSTALL = (
     "sudo apt-get install -y latexmk texlive-latex-recommended texlive-latex-extra "
     "texlive-fonts-recommended lmodern"
 )
-
-
 PHOTOGRAPHS = 300_000  # bytes; a figure whose PNG is larger shows photographs and not lines
 
 
