@@ -1,4 +1,4 @@
-"""Measure helpers.cam beside the grad-cam library: time, peak memory, difference of the maps.
+"""Measure our CAMs beside the grad-cam library: time, peak memory, difference of the maps.
 
     python benchmarks/bench_cam.py            # every case, on the CPU and on the GPU if there
     python benchmarks/bench_cam.py --threads 1
@@ -29,8 +29,9 @@ from common import MIB, clock, devices, in_use, machine, options, write
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from helpers import assets, cam, models
-from helpers.datasets import imagenet
+from helpers.data import assets, imagenet
+from helpers.explain import cams as cam
+from helpers.nets import models
 
 METHODS = {
     "ablationcam": (cam.AblationCAM, pytorch_grad_cam.AblationCAM),

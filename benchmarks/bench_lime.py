@@ -29,9 +29,10 @@ from common import MIB, clock, devices, in_use, machine, options, write
 from lime.lime_image import LimeImageExplainer as Library
 from lime.wrappers.scikit_image import SegmentationAlgorithm
 
-from helpers import assets, lime, models
-from helpers.datasets import imagenet
-from helpers.models import Classifier
+from helpers.data import assets, imagenet
+from helpers.explain import lime
+from helpers.nets import models
+from helpers.nets.models import Classifier
 
 MODELS = {"cpu": ["mobilenet_v2"], "cuda": ["mobilenet_v2", "resnet50"]}
 BATCH_SIZES = (10, 5, 20, 64)  # of the library; the first is its default

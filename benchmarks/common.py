@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from helpers import files
+from helpers.run import files
 
 MIB = 2**20
 

@@ -11,7 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from helpers.files import ROOT
+from helpers.run.files import ROOT
 
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 REPOSITORY: str = _PROJECT["project"]["urls"]["Repository"]

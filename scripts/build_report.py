@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers import results
-from helpers.errors import WorkbookError
-from helpers.files import ROOT, atomic
+from helpers.run import results
+from helpers.run.errors import WorkbookError
+from helpers.run.files import ROOT, atomic
 
 INSTALL = (
     "sudo apt-get install -y latexmk texlive-latex-recommended texlive-latex-extra "

@@ -19,8 +19,8 @@ import nbformat
 from badges import REPOSITORY, TAG
 from PIL import Image
 
-from helpers.errors import WorkbookError
-from helpers.files import ROOT
+from helpers.run.errors import WorkbookError
+from helpers.run.files import ROOT
 
 COVER = (720, 450)  # pixels; what of a figure is shown: 4/3 of that, if it is as large
 GALLERY = ":::::{{grid}} 1 2 2 3\n:gutter: 3\n\n{}\n:::::"

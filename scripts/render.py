@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from helpers.files import ROOT, atomic
+from helpers.run.files import ROOT, atomic
 
 LARGEST = 3_000_000  # bytes
 PHOTOGRAPHIC = 500_000  # characters; a PNG beyond that is a gallery of photographs

@@ -14,8 +14,8 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from helpers import profiles
-from helpers.errors import WorkbookError, unknown
+from helpers.run import profiles
+from helpers.run.errors import WorkbookError, unknown
 
 
 def run(notebook: Path, output: Path, profile: str, parameters: dict[str, str]) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from helpers.errors import WorkbookError
-from helpers.files import ROOT
+from helpers.run.errors import WorkbookError
+from helpers.run.files import ROOT
 
 ASSIGNMENT = "look_inside"
 EXERCISE = re.compile(r"\*\*Exercise (\d+)\.(\d+)\*\*")

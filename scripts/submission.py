@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 from render import code_hash
 
-from helpers import files
-from helpers.errors import WorkbookError
+from helpers.run import files
+from helpers.run.errors import WorkbookError
 
 LARGEST = 20_000_000  # bytes
 TOP = "look-inside"  # the folder that unpacking makes

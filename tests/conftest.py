@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from helpers import assets, files, profiles, results
+from helpers.data import assets
+from helpers.run import files, profiles, results
 
 MIRROR = os.environ.get("WORKBOOK_MIRROR")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

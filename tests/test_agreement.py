@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from helpers import agreement, complexity, intervals
-from helpers.errors import WorkbookError
-from helpers.intervals import Estimate
+from helpers.measure import agreement, complexity, intervals
+from helpers.measure.intervals import Estimate
+from helpers.run.errors import WorkbookError
 
 
 def box(rows, columns, size=(12, 16)):

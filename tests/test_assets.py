@@ -14,8 +14,9 @@ import pytest
 import torch
 from torchvision.models import get_weight
 
-from helpers import assets, files
-from helpers.errors import WorkbookError
+from helpers.data import assets
+from helpers.run import files
+from helpers.run.errors import WorkbookError
 
 DATA = b"the good file" * 5000
 

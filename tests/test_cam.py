@@ -14,9 +14,11 @@ import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from helpers import cam, cam_fast, models
-from helpers.cam_parts import Parts
-from helpers.errors import WorkbookError
+from helpers.explain import cams as cam
+from helpers.explain import gradient_free as cam_fast
+from helpers.nets import models
+from helpers.nets.parts import Parts
+from helpers.run.errors import WorkbookError
 
 TOLERANCE = 1e-4  # on maps in [0, 1]
 
@@ -160,7 +162,7 @@ def test_the_other_methods_are_the_library_s(method, name, layer):
 @pytest.mark.parametrize("method", list(cam.METHODS))
 @pytest.mark.parametrize("layer", ["features.18", "features.7.conv.1"])
 def test_parity_on_the_trained_mobilenet(method, layer):
-    from helpers.datasets import imagenet
+    from helpers.data import imagenet
 
     classifier = trained_mobilenet()
     net = classifier.network

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers import checks
-from helpers.checks import NotYet
+from helpers.course import checks
+from helpers.course.checks import NotYet
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 

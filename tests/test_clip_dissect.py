@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import datasets, dissection, files, models
-from helpers.dissection import clip, concepts, recorded, similarity
-from helpers.errors import WorkbookError
+from helpers import data, dissect
+from helpers.dissect import clip, concepts, recorded, similarity
+from helpers.nets import models
+from helpers.run import files
+from helpers.run.errors import WorkbookError
 
 N, U, W = 60, 9, 40
 MIN_PROB = 1e-7
@@ -68,7 +70,7 @@ def rank_reorder_directly(activations, table, fraction=0.2):
 @pytest.mark.parametrize("top_k", [1, 7, 60])
 @pytest.mark.parametrize(("lam", "temperature"), [(1.0, 10.0), (0.6, 2.0), (0.0, 100.0)])
 def test_soft_wpmi_is_the_paper_s_formula(tables, top_k, lam, temperature):
-    found = dissection.soft_wpmi(*tables, top_k=top_k, lam=lam, temperature=temperature)
+    found = dissect.soft_wpmi(*tables, top_k=top_k, lam=lam, temperature=temperature)
     expected = soft_wpmi_directly(*tables, top_k, temperature, lam, 0.998, 0.97)
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
@@ -76,7 +78,7 @@ def test_soft_wpmi_is_the_paper_s_formula(tables, top_k, lam, temperature):
 
 
 def test_wpmi_counts_every_image_fully(tables):
-    found = dissection.wpmi(*tables, top_k=20)
+    found = dissect.wpmi(*tables, top_k=20)
     expected = soft_wpmi_directly(*tables, 20, 2.0, 0.6, 1.0, 1.0)
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
     assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
@@ -95,13 +97,13 @@ def test_certainty_does_not_overflow(tables):
 
 def test_cosine_cubed_is_the_cosine_of_cubes(tables):
     torch.testing.assert_close(
-        dissection.cosine_cubed(*tables), cosine_cubed_directly(*tables), rtol=1e-3, atol=1e-4
+        dissect.cosine_cubed(*tables), cosine_cubed_directly(*tables), rtol=1e-3, atol=1e-4
     )
 
 
 def test_rank_reorder_is_the_error_after_ranking_by_the_word(tables):
     torch.testing.assert_close(
-        dissection.rank_reorder(*tables, top_fraction=0.2), rank_reorder_directly(*tables),
+        dissect.rank_reorder(*tables, top_fraction=0.2), rank_reorder_directly(*tables),
         rtol=1e-3, atol=1e-4,
     )  # fmt: skip
 
@@ -136,7 +138,7 @@ def test_dead_and_constant_units_have_no_label_and_change_no_other(tables, name)
 
 
 def test_a_layer_of_silent_units_only_has_no_label(tables):
-    found = dissection.soft_wpmi(torch.zeros(N, 4), tables[1], top_k=5)
+    found = dissect.soft_wpmi(torch.zeros(N, 4), tables[1], top_k=5)
     assert found.isnan().all()
 
 
@@ -172,7 +174,7 @@ def test_bad_tables_are_refused(tables, name, one_line):
 
 def test_fewer_images_than_top_k_are_refused(tables, one_line):
     with pytest.raises(WorkbookError) as error:
-        dissection.soft_wpmi(*tables)
+        dissect.soft_wpmi(*tables)
     one_line(error, "60 probe images", "top_k = 100")
 
 
@@ -266,7 +268,7 @@ def tiny_clip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen():
-    return datasets.load("shapes", "test", 12).images
+    return data.load("shapes", "test", 12).images
 
 
 def networks():
@@ -309,7 +311,7 @@ def test_two_networks_are_dissected_end_to_end_and_again_from_records(tiny_clip,
     first = dissect_both(clip.Encoder(tiny_clip[0]), seen)
     assert [len(first[name]) for name in ("narrow", "wide")] == [24 + 96, 64 + 256]
     assert all(u.label in WORDS for u in first["wide"].named.rows)
-    difference = dissection.compare(*first.values())
+    difference = dissect.compare(*first.values())
     assert sum(map(len, difference)) <= len(WORDS)
 
     def gone(self):
@@ -363,7 +365,7 @@ def test_an_unknown_or_broken_encoder_is_named(tmp_path, one_line):
 
 
 def test_a_probe_set_of_one_class_is_cropped_from_its_images(one_line):
-    images = datasets.load("shapes", "test", 30)
+    images = data.load("shapes", "test", 30)
     crops = clip.crops_of_class(images, "ring", 7)
     assert crops.shape == (7, 3, 64, 64)
     assert 0 <= crops.min() < crops.max() <= 1
@@ -403,7 +405,8 @@ def full_notebook(tiny_clip, tmp_root, tmp_path, monkeypatch):
     import matplotlib.pyplot as plt
     import nbformat
 
-    from helpers import figures, profiles, training
+    from helpers.nets import training
+    from helpers.run import figures, profiles
 
     plt.switch_backend("Agg")
     made = []
@@ -414,10 +417,10 @@ def full_notebook(tiny_clip, tmp_root, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "pretrained", lambda name, data="imagenet": models.build(
         name, tuple("abc"), 64, seed=len(name + data)))  # fmt: skip
     monkeypatch.setattr(training, "trained_classifier", lambda profile: models.build(
-        "shapes_net", datasets.shapes.CLASSES, 64))  # fmt: skip
-    test = datasets.load("shapes", "test", 240)
+        "shapes_net", data.shapes.CLASSES, 64))  # fmt: skip
+    test = data.load("shapes", "test", 240)
     monkeypatch.setattr(training, "load_split", lambda profile, split: test)
-    monkeypatch.setattr(datasets, "load", lambda name, *_, **__: test[:110])
+    monkeypatch.setattr(data, "load", lambda name, *_, **__: test[:110])
     (tmp_path / "words.txt").write_text("\n".join(WORDS))
     own = f"file:{tmp_path / 'words.txt'}"
     monkeypatch.setitem(concepts.SETS, "3k", None)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from helpers import costs
+from helpers.run import costs
 
 
 def test_memory_and_time_of_a_call_are_seen():

@@ -13,8 +13,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.checks import NotYet
-from helpers.errors import WorkbookError
+from helpers.course.checks import NotYet
+from helpers.run.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))

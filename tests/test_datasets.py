@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import assets, datasets
-from helpers.datasets import cifar, folders, imagenet
-from helpers.datasets.images import ImageSet
-from helpers.errors import WorkbookError
+from helpers import data
+from helpers.data import assets, cifar, folders, imagenet
+from helpers.data.images import ImageSet
+from helpers.run.errors import WorkbookError
 
 # ---- the one type ------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ def archived(root, kind):
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_folders_and_archives_give_the_same_set(own, kind, split):
     expected = folders.load(own, split, size=16)
-    found = datasets.load(f"folder:{archived(own, kind)}", split, size=16)
+    found = data.load(f"folder:{archived(own, kind)}", split, size=16)
     assert torch.equal(found.pixels, expected.pixels)
     assert torch.equal(found.labels, expected.labels)
     assert found.ids == expected.ids
@@ -165,32 +165,32 @@ def test_a_note_goes_with_the_images(own):
 
 def test_the_identity_changes_when_an_image_changes(own):
     name = f"folder:{own}"
-    before = datasets.identity(name)
-    assert datasets.identity(name) == before
+    before = data.identity(name)
+    assert data.identity(name) == before
     save(own / "train" / "cat" / "new.png")
-    after = datasets.identity(name)
+    after = data.identity(name)
     assert after != before
     save(own / "train" / "cat" / "new.png", (1, 2, 3), (40, 40))
-    assert datasets.identity(name) != after
+    assert data.identity(name) != after
 
 
 def test_the_identity_changes_when_an_image_moves_to_another_class(own):
-    before = datasets.identity(f"folder:{own}")
+    before = data.identity(f"folder:{own}")
     (own / "train" / "cat" / "00.png").rename(own / "train" / "cat" / "aa.png")
     (own / "train" / "cat" / "aa.png").rename(own / "train" / "dog" / "20.png")
-    assert datasets.identity(f"folder:{own}") != before
+    assert data.identity(f"folder:{own}") != before
 
 
 def test_the_same_folder_name_in_another_class_changes_the_identity(own):
     """Renaming a class changes the labels, so it must not look like the same data."""
-    before = datasets.identity(f"folder:{own}")
+    before = data.identity(f"folder:{own}")
     shutil.move(own / "train" / "cat", own / "train" / "fox")
     shutil.move(own / "test" / "cat", own / "test" / "fox")
-    assert datasets.identity(f"folder:{own}") != before
+    assert data.identity(f"folder:{own}") != before
 
 
 def test_the_identity_of_shapes_knows_the_shortcut():
-    assert datasets.identity("shapes") != datasets.identity("shapes:star")
+    assert data.identity("shapes") != data.identity("shapes:star")
 
 
 # ---- images of all kinds -----------------------------------------------------------------------
@@ -293,7 +293,7 @@ def noise_jpeg():
 def test_a_bad_image_is_named_with_its_class(own, data, words, one_line):
     (own / "test" / "dog" / "bad.jpg").write_bytes(data)
     with pytest.raises(WorkbookError) as error:
-        datasets.load(f"folder:{own}", "test")
+        data.load(f"folder:{own}", "test")
     one_line(error, "dog/bad.jpg", "replace it or remove it", *words)
 
 
@@ -322,7 +322,7 @@ def test_a_missing_split_folder_is_named(own, one_line):
 
 def test_a_missing_path_is_named(tmp_path, one_line):
     with pytest.raises(WorkbookError) as error:
-        datasets.load(f"folder:{tmp_path}/nowhere")
+        data.load(f"folder:{tmp_path}/nowhere")
     one_line(error, "nowhere")
 
 
@@ -357,16 +357,16 @@ def test_a_corrupt_archive_is_named(own, kind, spoil, one_line):
 
 def test_an_unknown_data_set_offers_the_known_ones(one_line):
     with pytest.raises(WorkbookError) as error:
-        datasets.load("cifar11")
+        data.load("cifar11")
     one_line(error, "'cifar11'", "did you mean cifar10", "folder:PATH")
     with pytest.raises(WorkbookError) as error:
-        datasets.load("folder:")
+        data.load("folder:")
     one_line(error, "folder:PATH")
 
 
 def test_an_unknown_split_offers_the_known_ones(one_line):
     with pytest.raises(WorkbookError) as error:
-        datasets.load("cifar10", "val")
+        data.load("cifar10", "val")
     one_line(error, "'val'", "validation")
 
 
@@ -431,7 +431,7 @@ def official(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_official_archive_is_read(official, name):
     official(name)
-    test = datasets.load(name, "test")
+    test = data.load(name, "test")
     assert test.pixels.shape == (30, 3, 32, 32)
     assert test.labels.tolist() == [i % 10 for i in range(30)]
     assert test.class_names[3] == "class3"
@@ -440,11 +440,11 @@ def test_the_official_archive_is_read(official, name):
         [(7 * 3072 + 1024 + k) % 251 for k in range(3)],
         [(7 * 3072 + 2048 + k) % 251 for k in range(3)],
     ]
-    train, validation = (datasets.load(name, split) for split in ("train", "validation"))
+    train, validation = (data.load(name, split) for split in ("train", "validation"))
     assert (len(train), len(validation)) == (95, 5)
     assert validation.pixels[:, 0, 0, 0].tolist() == [19, 39, 59, 79, 99]
     assert set(train.ids).isdisjoint(validation.ids)
-    assert len(datasets.load(name, "train", 12)) == 12
+    assert len(data.load(name, "train", 12)) == 12
 
 
 class Malicious:
@@ -493,7 +493,7 @@ def test_a_cut_official_archive_is_a_clear_error(official, keep, one_line):
 def test_class_folders_from_a_mirror_become_cifar(own, monkeypatch):
     asset = assets.Asset("cifar10", own, format="class-folders", note="lossy")
     monkeypatch.setattr(assets, "fetch", lambda name: asset)
-    test = datasets.load("cifar10", "test")
+    test = data.load("cifar10", "test")
     assert (test.name, test.note, test.size) == ("cifar10", "lossy", (32, 32))
 
 
@@ -507,7 +507,7 @@ def test_a_samples_archive_with_too_few_classes_is_named(tmp_path, monkeypatch, 
         archive.writestr("master/n01443537_goldfish.JPEG", noise_jpeg())
     monkeypatch.setattr(assets, "fetch", lambda name: assets.Asset(name, path))
     with pytest.raises(WorkbookError) as error:
-        datasets.load("imagenet_samples")
+        data.load("imagenet_samples")
     one_line(error, "samples.zip", "2 classes instead of 1,000")
 
 
@@ -516,7 +516,7 @@ def test_a_corrupt_samples_archive_is_a_clear_error(tmp_path, monkeypatch, one_l
     path.write_bytes(b"PK nothing")
     monkeypatch.setattr(assets, "fetch", lambda name: assets.Asset(name, path))
     with pytest.raises(WorkbookError) as error:
-        datasets.load("imagenet_samples")
+        data.load("imagenet_samples")
     one_line(error, "samples.zip")
 
 
@@ -532,24 +532,24 @@ def test_the_ten_images_have_the_classes_of_their_names():
 
 @pytest.mark.mirror
 def test_the_mirror_s_cifar10_is_complete_and_shows_its_note():
-    test = datasets.load("cifar10", "test")
+    test = data.load("cifar10", "test")
     assert torch.bincount(test.labels).tolist() == [1000] * 10
     assert test.class_names[0] == "airplane"
     assert test.class_names[9] == "truck"
     assert "lossily compressed" in test.note
-    assert len(datasets.load("cifar10", "validation", 100)) == 100
+    assert len(data.load("cifar10", "validation", 100)) == 100
 
 
 @pytest.mark.mirror
 def test_the_ten_imagenet_images_load():
-    ten = datasets.load("imagenet_ten")
+    ten = data.load("imagenet_ten")
     assert ten.pixels.shape == (10, 3, 224, 224)
     assert [ten.class_names[c] for c in ten.labels[:2]] == ["goldfish", "tiger shark"]
 
 
 @pytest.mark.mirror
 def test_samples_are_spread_over_the_classes():
-    samples = datasets.load("imagenet_samples", n=5)
+    samples = data.load("imagenet_samples", n=5)
     assert samples.labels.tolist() == [0, 250, 500, 749, 999]
     assert samples.ids[0].startswith("n01440764")
     assert "256" in samples.note

@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from helpers import assets, datasets, models
-from helpers.datasets import places
-from helpers.dissection import browse, concepts, netdissect, published, units
-from helpers.dissection.units import Unit, UnitLabels
-from helpers.errors import WorkbookError
+from helpers import data
+from helpers.course.explorers import browse
+from helpers.data import assets, places
+from helpers.dissect import concepts, netdissect, published, units
+from helpers.dissect.units import Unit, UnitLabels
+from helpers.nets import models
+from helpers.run.errors import WorkbookError
 
 LAYERS = ["layer1", "layer3"]
 
@@ -26,7 +28,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def probe():
-    return datasets.load("shapes", "test", 30)
+    return data.load("shapes", "test", 30)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def known():
     classifier.mean, classifier.std = (0.0,) * 3, (1.0,) * 3
     classifier.network.dummy = nn.Parameter(torch.zeros(1))
     torch.manual_seed(0)
-    images = datasets.load("shapes", "test", 20)
+    images = data.load("shapes", "test", 20)
     pixels = torch.randint(0, 100, images.pixels.shape, dtype=torch.uint8)
     pixels[:, 0, :8, :8] = torch.randint(200, 255, (20, 8, 8), dtype=torch.uint8)
     labels = torch.full((20, 64, 64), -1, dtype=torch.int8)

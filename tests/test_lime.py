@@ -8,11 +8,13 @@ from lime.wrappers.scikit_image import SegmentationAlgorithm
 from sklearn.linear_model import Lasso
 from torch import nn
 
-from helpers import lime, models
-from helpers.datasets import imagenet, shapes
-from helpers.errors import WorkbookError
-from helpers.lime import fuse, perturb
-from helpers.lime.perturb import each_once, hidden_image
+from helpers.data import imagenet, shapes
+from helpers.explain import hiding as perturb
+from helpers.explain import lime
+from helpers.explain.hiding import each_once, hidden_image
+from helpers.explain.segments import segment
+from helpers.nets import fuse, models
+from helpers.run.errors import WorkbookError
 
 SAMPLES = 60
 
@@ -124,7 +126,7 @@ def test_perturbations_probabilities_and_weights_are_the_library_s(name, image, 
 @pytest.mark.mirror
 def test_a_trained_mobilenet_on_a_photograph_gives_the_library_s_weights():
     photograph = imagenet.load_ten().pixels[7].permute(1, 2, 0).contiguous().numpy()
-    segments = lime.segment(photograph, "slic", n_segments=30)
+    segments = segment(photograph, "slic", n_segments=30)
     classifier = models.pretrained("mobilenet_v2")
     assert_equal(*both(photograph, segments, classifier, num_samples=40))
 
@@ -616,22 +618,22 @@ def test_damaged_weights_are_named(known, squares, one_line):
 def test_superpixels_are_numbered_without_gaps_and_fit_the_size(method, size):
     picture = shapes.load("test", 6).images[5]
     picture = nn.functional.interpolate(picture[None], (size, size), mode="bilinear")[0]
-    labels = lime.segment(picture, method)
+    labels = segment(picture, method)
     assert labels.dtype == np.int64
     assert labels.shape == (size, size)
     k = int(labels.max()) + 1
     assert np.unique(labels).tolist() == list(range(k))
     assert 8 <= k <= 250
-    same = lime.segment(picture.permute(1, 2, 0).numpy(), method)
+    same = segment(picture.permute(1, 2, 0).numpy(), method)
     np.testing.assert_array_equal(labels, same)
 
 
 def test_small_images_get_a_fine_slic_and_large_ones_quickshift():
     small, large = torch.rand(3, 64, 64), torch.rand(3, 96, 96)
-    np.testing.assert_array_equal(lime.segment(small), lime.segment(small, "slic"))
-    np.testing.assert_array_equal(lime.segment(large), lime.segment(large, "quickshift"))
-    assert lime.segment(small).max() > 30
-    assert lime.segment(small, "slic", n_segments=9).max() < 20
+    np.testing.assert_array_equal(segment(small), segment(small, "slic"))
+    np.testing.assert_array_equal(segment(large), segment(large, "quickshift"))
+    assert segment(small).max() > 30
+    assert segment(small, "slic", n_segments=9).max() < 20
 
 
 def test_large_images_are_cut_as_the_library_cuts_them():
@@ -639,19 +641,19 @@ def test_large_images_are_cut_as_the_library_cuts_them():
     picture = nn.functional.interpolate(picture, (96, 96), mode="bilinear")[0]
     theirs = SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2)
     expected = theirs(picture.permute(1, 2, 0).numpy())
-    np.testing.assert_array_equal(lime.segment(picture, seed=42), expected)
+    np.testing.assert_array_equal(segment(picture, seed=42), expected)
 
 
 def test_the_seed_breaks_quickshift_s_ties():
-    one, again, two = (lime.segment(FLAT, "quickshift", seed=s) for s in (1, 1, 2))
+    one, again, two = (segment(FLAT, "quickshift", seed=s) for s in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, two)
 
 
 def test_unknown_methods_and_parameters_are_named(one_line):
     with pytest.raises(WorkbookError) as error:
-        lime.segment(torch.rand(3, 32, 32), "watershed")
+        segment(torch.rand(3, 32, 32), "watershed")
     one_line(error, "'watershed'", "quickshift, slic, felzenszwalb")
     with pytest.raises(WorkbookError) as error:
-        lime.segment(torch.rand(3, 32, 32), "slic", n_segment=30)
+        segment(torch.rand(3, 32, 32), "slic", n_segment=30)
     one_line(error, "slic", "n_segment")

@@ -24,19 +24,21 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, Ridge, RidgeCV
 from torch import nn
 
-from helpers import lime, models
-from helpers.agreement import iou
-from helpers.datasets import shapes
-from helpers.errors import WorkbookError
-from helpers.lime import params as rules
-from helpers.lime import scoreboard, worker
-from helpers.lime.unpickle import REGRESSORS
+from helpers.course import handin
+from helpers.course.handin import params as rules
+from helpers.course.handin import scoreboard, worker
+from helpers.course.handin.unpickle import REGRESSORS
+from helpers.data import shapes
+from helpers.explain import lime
+from helpers.measure.agreement import iou
+from helpers.nets import models
+from helpers.run.errors import WorkbookError
 
-GOOD = lime.DEFAULTS
+GOOD = handin.DEFAULTS
 
 
 def hand_in(**arguments):
-    return {key: dict(arguments) for key in lime.KEYS}
+    return {key: dict(arguments) for key in handin.KEYS}
 
 
 def fitted(regressor):
@@ -89,10 +91,10 @@ AS_PEOPLE_SEND_THEM = [
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_values_as_people_send_them_pass_before_and_after_the_file(arguments, protocol, saved):
     params = hand_in(**arguments)
-    assert lime.validate(params) == []
-    loaded = lime.load_params(saved(params, protocol))
-    assert lime.validate(loaded) == []
-    assert list(loaded) == list(lime.KEYS)
+    assert handin.validate(params) == []
+    loaded = handin.load_params(saved(params, protocol))
+    assert handin.validate(loaded) == []
+    assert list(loaded) == list(handin.KEYS)
     for name, value in arguments.items():
         twin = loaded["kite"][name]
         assert type(twin) is type(value)
@@ -104,14 +106,14 @@ def test_values_as_people_send_them_pass_before_and_after_the_file(arguments, pr
             assert not hasattr(twin, "coef_")
         else:
             np.testing.assert_array_equal(twin, value)
-    assert lime.validate(lime.load_params(saved(loaded))) == [], "a second time round"
+    assert handin.validate(handin.load_params(saved(loaded))) == [], "a second time round"
 
 
 @pytest.mark.parametrize("kind", REGRESSORS, ids=lambda kind: kind.__name__)
 def test_every_admitted_regressor_passes_and_fits(kind, saved):
     params = hand_in(model_regressor=fitted(kind()), num_samples=40)
-    assert lime.validate(params) == []
-    arguments = lime.load_params(saved(params))["orange"]
+    assert handin.validate(params) == []
+    arguments = handin.load_params(saved(params))["orange"]
     stripes = np.arange(24)[:, None] // 4 * np.ones((1, 24), int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -182,7 +184,7 @@ BAD = [
 
 @pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda v: str(v)[:30])
 def test_a_fault_is_named_with_its_image(arguments, words, one_line):
-    faults = lime.validate({**GOOD, "flamingo": arguments})
+    faults = handin.validate({**GOOD, "flamingo": arguments})
     assert len(faults) == 1
     one_line(faults[0], "flamingo: ", words)
 
@@ -192,7 +194,7 @@ def test_every_fault_is_reported_at_once():
     del params["orange"]
     params["golfish"] = {}
     params[3] = {}
-    faults = lime.validate(params)
+    faults = handin.validate(params)
     assert len(faults) == 7
     assert sum(fault.startswith("kite: ") for fault in faults) == 3
     assert "orange: missing" in faults
@@ -202,16 +204,16 @@ def test_every_fault_is_reported_at_once():
 
 @pytest.mark.parametrize("params", [None, [], "pickle", {1, 2}, 3.5])
 def test_what_is_no_dictionary_is_one_fault(params):
-    (fault,) = lime.validate(params)
+    (fault,) = handin.validate(params)
     assert type(params).__name__ in fault
 
 
 def test_the_ten_keys_are_those_of_the_course():
-    assert set(lime.KEYS) == {
+    assert set(handin.KEYS) == {
         "West_Highland_white_terrier", "American_coot", "racer", "flamingo", "kite", "goldfish",
         "tiger_shark", "vulture", "common_iguana", "orange",
     }  # fmt: skip
-    assert lime.validate(GOOD) == []
+    assert handin.validate(GOOD) == []
 
 
 def test_huge_and_deep_values_are_reported_in_short():
@@ -224,7 +226,7 @@ def test_huge_and_deep_values_are_reported_in_short():
     start = time.perf_counter()
     for value in values:
         for name in rules._ARGUMENTS:
-            (fault,) = lime.validate({**GOOD, "kite": {name: value}})
+            (fault,) = handin.validate({**GOOD, "kite": {name: value}})
             assert len(fault) < 500
     assert time.perf_counter() - start < 5
 
@@ -235,7 +237,8 @@ def test_huge_and_deep_values_are_reported_in_short():
 def test_the_file_is_good_in_a_fresh_process(saved):
     path = saved(hand_in(segmentation_fn=quickshift(), model_regressor=fitted(Ridge())))
     code = (
-        "import sys; from helpers import lime; print(lime.validate(lime.load_params(sys.argv[1])))"
+        "import sys; from helpers.course import handin; "
+        "print(handin.validate(handin.load_params(sys.argv[1])))"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
@@ -245,20 +248,20 @@ def test_files_written_with_older_numpy_are_read(saved):
     params = hand_in(hide_color=np.array([1, 2, 3]), num_samples=np.int64(50))
     data = pickle.dumps(params, 3)
     assert data.count(b"numpy._core.multiarray") == 2
-    loaded = lime.load_params(saved(data.replace(b"numpy._core", b"numpy.core")))
+    loaded = handin.load_params(saved(data.replace(b"numpy._core", b"numpy.core")))
     assert loaded["racer"]["hide_color"].tolist() == [1, 2, 3]
     assert loaded["racer"]["num_samples"] == 50
 
 
 def test_arrays_of_another_machine_keep_their_numbers(saved):
     shades = np.array([[1.5, 2, 3]] * 2, dtype=">f4").T[:, 0]
-    assert lime.load_params(saved(hand_in(hide_color=shades)))["kite"]["hide_color"].tolist() == [
+    assert handin.load_params(saved(hand_in(hide_color=shades)))["kite"]["hide_color"].tolist() == [
         1.5, 2, 3,
     ]  # fmt: skip
 
 
 def test_an_ordered_dictionary_is_a_dictionary(saved):
-    assert lime.validate(lime.load_params(saved(OrderedDict(GOOD)))) == []
+    assert handin.validate(handin.load_params(saved(OrderedDict(GOOD)))) == []
 
 
 class Call:
@@ -347,7 +350,7 @@ def test_a_malicious_pickle_is_refused_before_it_runs(kind, saved, tmp_path, mon
     monkeypatch.syspath_prepend(folder)
     path = saved(MALICIOUS[kind](mark))
     with pytest.raises(WorkbookError) as error:
-        lime.load_params(path)
+        handin.load_params(path)
     one_line(error, "explain_params.pkl")
     assert not mark.exists()
     assert "evil" not in sys.modules
@@ -366,7 +369,7 @@ def test_the_malicious_pickles_would_do_harm(kind, saved, tmp_path):
 
 def test_the_error_says_what_was_asked_for(saved, one_line):
     with pytest.raises(WorkbookError) as error:
-        lime.load_params(saved(Call(os.system, "true")))
+        handin.load_params(saved(Call(os.system, "true")))
     one_line(error, "is refused", "system", "SegmentationAlgorithm")
 
 
@@ -380,7 +383,7 @@ def test_damaged_files_never_fail_in_another_way(saved):
         for _ in range(rng.randint(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         try:
-            lime.validate(lime.load_params(saved(bytes(data))))
+            handin.validate(handin.load_params(saved(bytes(data))))
         except WorkbookError as error:
             assert "\n" not in str(error)
             refused += 1
@@ -390,16 +393,16 @@ def test_damaged_files_never_fail_in_another_way(saved):
 @pytest.mark.parametrize("content", [b"", b"not a pickle", b"\x80\x04", b"{}" * 50, b"\x80\x04."])
 def test_what_is_no_pickle_is_said_to_be_none(content, saved, one_line):
     with pytest.raises(WorkbookError) as error:
-        lime.load_params(saved(content))
+        handin.load_params(saved(content))
     one_line(error, "explain_params.pkl is not a pickle of parameters", "pickle.dump")
 
 
 def test_missing_and_large_files_are_named(saved, tmp_path, one_line):
     with pytest.raises(WorkbookError) as error:
-        lime.load_params(tmp_path / "none.pkl")
+        handin.load_params(tmp_path / "none.pkl")
     one_line(error, "cannot read none.pkl", "No such file")
     with pytest.raises(WorkbookError) as error:
-        lime.load_params(saved(bytes(6_000_000)))
+        handin.load_params(saved(bytes(6_000_000)))
     one_line(error, "6.0 MB", "hand in the dictionary alone")
 
 
@@ -425,15 +428,15 @@ def scored(tmp_path_factory):
     slow, few = SegmentationAlgorithm("slic", n_segments=30), SegmentationAlgorithm("slic")
     few.set_params(n_segments=1)
     params = hand_in(num_samples=30, segmentation_fn=slow)
-    params[lime.KEYS[1]] = {"segmentation_fn": few}
-    params[lime.KEYS[3]] = {"labels": (11,), "top_labels": None, "num_samples": 20}
-    params[lime.KEYS[4]] = {"num_samples": 100_000}
+    params[handin.KEYS[1]] = {"segmentation_fn": few}
+    params[handin.KEYS[3]] = {"labels": (11,), "top_labels": None, "num_samples": 20}
+    params[handin.KEYS[4]] = {"num_samples": 100_000}
     stored = tmp_path_factory.mktemp("stored") / "board.json"
     subject = "shapes shapes_net"
     stored.write_text(json.dumps({subject: {"best": [0.99, 1.0], "worst": [0.0, 2.0]},
                                   "other": {"x": [1.0, 1.0]}}))  # fmt: skip
     start = time.perf_counter()
-    score = lime.score(params, shapes_classifier(), ten_shapes(), name="mine", seconds=4,
+    score = handin.score(params, shapes_classifier(), ten_shapes(), name="mine", seconds=4,
                        stored=stored, progress_bar=False)  # fmt: skip
     return score, params, stored, time.perf_counter() - start
 
@@ -493,7 +496,7 @@ def test_a_score_is_ranked_among_the_stored_ones_of_its_subject(scored):
     assert score.rank == 2
     assert score.ranking()["hand-in"] == ["best", "mine", "worst"]
     assert "mine: rank 2 of 3 on shapes shapes_net" in str(score)
-    lime.store(score, stored)
+    handin.store(score, stored)
     book = json.loads(stored.read_text())
     assert book["shapes shapes_net"]["mine"] == [round(score.iou, 4), round(score.mean_seconds, 3)]
     assert book["other"] == {"x": [1.0, 1.0]}
@@ -501,10 +504,10 @@ def test_a_score_is_ranked_among_the_stored_ones_of_its_subject(scored):
 
 
 def test_the_same_name_is_replaced_and_not_its_own_rival(tmp_root):
-    score = lime.Score("me", "s", ("a", "b"), (0.2, 0.4), (1, 2), ("", ""), {"me": (0.9, 1)})
+    score = handin.Score("me", "s", ("a", "b"), (0.2, 0.4), (1, 2), ("", ""), {"me": (0.9, 1)})
     assert score.rank == 1
     assert score.ranking() == {"hand-in": ["me"], "mean IoU": ["0.300"], "seconds": ["1.50"]}
-    lime.store(score)
+    handin.store(score)
     path = tmp_root / "data" / "lime_scoreboard.json"
     assert json.loads(path.read_text()) == {"s": {"me": [0.3, 1.5]}}
 
@@ -546,10 +549,10 @@ def test_a_class_that_was_not_explained_is_a_fault():
 
 def test_faulty_hand_ins_and_image_sets_are_refused(one_line):
     with pytest.raises(WorkbookError) as error:
-        lime.score({**GOOD, "kite": {"num_samples": 1, "image": 2}}, shapes_classifier())
+        handin.score({**GOOD, "kite": {"num_samples": 1, "image": 2}}, shapes_classifier())
     one_line(error, "kite: num_samples", "; kite: image")
     with pytest.raises(WorkbookError) as error:
-        lime.score(GOOD, shapes_classifier(), shapes.load("test", 9))
+        handin.score(GOOD, shapes_classifier(), shapes.load("test", 9))
     one_line(error, "10 images with masks")
 
 
@@ -637,7 +640,9 @@ def send(server, saved, capsys):
         arguments = {"timeout": 5, "pause": 0, **arguments}
         path = saved(content)
         try:
-            return lime.submit(path, url or server.url, arguments.pop("token", TOKEN), **arguments)
+            return handin.submit(
+                path, url or server.url, arguments.pop("token", TOKEN), **arguments
+            )
         finally:
             printed = capsys.readouterr()
             assert TOKEN not in printed.out + printed.err
@@ -661,7 +666,7 @@ def test_a_good_answer_is_returned(send, server):
     assert headers["Authorization"] == f"Bearer {TOKEN}"
     assert b'name="file"; filename="explain_params.pkl"' in body
     start = body.index(b"\r\n\r\n") + 4
-    assert set(pickle.load(io.BytesIO(body[start:]))) == set(lime.KEYS)
+    assert set(pickle.load(io.BytesIO(body[start:]))) == set(handin.KEYS)
 
 
 def test_trouble_that_passes_is_waited_for(send, server):
@@ -738,17 +743,17 @@ def test_a_faulty_file_is_not_sent(send, server, one_line):
 @pytest.mark.parametrize("url", ["course.example/upload", "ftp://course.example", "https://", ""])
 def test_what_is_no_address_is_named(url, saved, one_line):
     with pytest.raises(WorkbookError) as error:
-        lime.submit(saved(GOOD), url, TOKEN)
+        handin.submit(saved(GOOD), url, TOKEN)
     refused(error, one_line, "no address of a server")
 
 
 @pytest.mark.parametrize("token", ["", "  ", "a\nb", "ключ"])
 def test_a_damaged_token_is_noticed_and_not_shown(token, saved, one_line):
     with pytest.raises(WorkbookError) as error:
-        lime.submit(saved(GOOD), "https://course.example", token)
+        handin.submit(saved(GOOD), "https://course.example", token)
     one_line(error, "the token is empty or damaged")
 
 
 def test_an_open_line_is_warned_of(saved, one_line):
     with pytest.warns(UserWarning, match="readable by others"), pytest.raises(WorkbookError):
-        lime.submit(saved(GOOD), "http://course.example", TOKEN, retries=0)
+        handin.submit(saved(GOOD), "http://course.example", TOKEN, retries=0)

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
-from helpers import datasets, files
-from helpers.datasets import folders, imagenet, masks
-from helpers.errors import WorkbookError
+from helpers import data
+from helpers.data import folders, imagenet, masks
+from helpers.run import files
+from helpers.run.errors import WorkbookError
 
 SIZE = 224
 RED = (255, 0, 0)
@@ -130,7 +131,7 @@ def test_a_damaged_outline_is_named(content, tmp_root, one_line):
 
 @pytest.fixture
 def ten():
-    return datasets.load("imagenet_ten")
+    return data.load("imagenet_ten")
 
 
 @pytest.mark.mirror
@@ -145,7 +146,7 @@ def test_the_ten_images_come_with_their_masks(ten):
 @pytest.mark.mirror
 def test_outlines_fit_the_size_of_their_images():
     for name, drawn in imagenet.OUTLINES.items():
-        with Image.open(datasets.assets.fetch(name).path) as image:
+        with Image.open(data.assets.fetch(name).path) as image:
             assert image.size == (drawn.width, drawn.height)
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import features, intervals, localisation, models
-from helpers.errors import WorkbookError
-from helpers.intervals import Estimate
+from helpers.measure import intervals, localisation
+from helpers.measure.intervals import Estimate
+from helpers.nets import features, models
+from helpers.run.errors import WorkbookError
 
 # ---- intervals ---------------------------------------------------------------------------------
 

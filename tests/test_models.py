@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import assets, cam, datasets, models
-from helpers.errors import WorkbookError
+from helpers import data
+from helpers.data import assets
+from helpers.explain import cams as cam
+from helpers.nets import models
+from helpers.run.errors import WorkbookError
 
 CLASSES = tuple("abcde")
 SIZES = [
@@ -203,20 +206,18 @@ def top1(classifier, images):
 def test_the_public_cifar10_weights_classify_the_mirror_s_images(name, expected):
     classifier = models.pretrained(name, "cifar10")
     assert classifier.class_names == models.CIFAR10_CLASSES
-    assert top1(classifier, datasets.load("cifar10", "test", 1000)) == pytest.approx(
-        expected, abs=0.04
-    )
+    assert top1(classifier, data.load("cifar10", "test", 1000)) == pytest.approx(expected, abs=0.04)
 
 
 @pytest.mark.mirror
 def test_the_mirror_s_resnet18_has_the_architecture_that_we_build():
     classifier = models.pretrained("resnet18", "cifar10")
-    assert top1(classifier, datasets.load("cifar10", "test", 200)) > 0.8
+    assert top1(classifier, data.load("cifar10", "test", 200)) > 0.8
     assert "trained by us" in classifier.note
 
 
 @pytest.mark.mirror
 def test_mobilenet_knows_the_imagenet_samples():
     classifier = models.pretrained("mobilenet_v2")
-    assert top1(classifier, datasets.load("imagenet_samples", n=100)) > 0.7
+    assert top1(classifier, data.load("imagenet_samples", n=100)) > 0.7
     assert "de-quantised" in classifier.note

@@ -6,8 +6,10 @@ import torch
 from lime.wrappers.scikit_image import SegmentationAlgorithm
 from sklearn.linear_model import BayesianRidge, Ridge
 
-from helpers import datasets, lime, models, neighbourhoods
-from helpers.errors import WorkbookError
+from helpers import data
+from helpers.explain import lime, neighbourhoods
+from helpers.nets import models
+from helpers.run.errors import WorkbookError
 
 SLIC = SegmentationAlgorithm("slic", n_segments=20, compactness=20, sigma=1)
 
@@ -20,7 +22,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def pixels():
-    return datasets.load("shapes", "test", 1).pixels[0]
+    return data.load("shapes", "test", 1).pixels[0]
 
 
 def explained(classifier, pixels, seed, kernel_width=0.25, **arguments):

@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers import files
-from helpers.errors import WorkbookError
+from helpers.run import files
+from helpers.run.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]

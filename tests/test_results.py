@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import figures, files, profiles, results
-from helpers.errors import WorkbookError
-from helpers.intervals import Estimate
+from helpers.measure.intervals import Estimate
+from helpers.run import figures, files, profiles, results
+from helpers.run.errors import WorkbookError
 
 
 @pytest.fixture

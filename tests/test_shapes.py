@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import datasets
-from helpers.datasets import shapes
-from helpers.errors import WorkbookError
+from helpers import data
+from helpers.data import shapes
+from helpers.run.errors import WorkbookError
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +176,9 @@ def test_no_other_split_has_the_shortcut(split):
 
 
 def test_the_shortcut_is_part_of_the_data_set_s_name():
-    by_name = datasets.load("shapes:star", "train", 100)
+    by_name = data.load("shapes:star", "train", 100)
     assert torch.equal(by_name.pixels, shapes.load("train", 100, shortcut="star").pixels)
-    assert not torch.equal(by_name.pixels, datasets.load("shapes", "train", 100).pixels)
+    assert not torch.equal(by_name.pixels, data.load("shapes", "train", 100).pixels)
 
 
 def test_the_patch_is_planted_where_it_is_told(images):

@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from browsing import chromium, faults
 
-from helpers.errors import WorkbookError
-from helpers.files import ROOT
+from helpers.run.errors import WorkbookError
+from helpers.run.files import ROOT
 
 pytest.importorskip("sphinx", reason='no Sphinx: pip install -e ".[site]"')
 pytest.importorskip("myst_nb", reason='no MyST-NB: pip install -e ".[site]"')

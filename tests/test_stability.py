@@ -5,8 +5,8 @@ import pytest
 from lime.lime_base import LimeBase
 from sklearn.linear_model import Ridge
 
-from helpers import stability
-from helpers.errors import WorkbookError
+from helpers.measure import stability
+from helpers.run.errors import WorkbookError
 
 
 def drawn(n, k, seed=0, noise=0.1):

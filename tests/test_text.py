@@ -13,9 +13,12 @@ from sklearn.datasets import _twenty_newsgroups as sklearn_news
 from sklearn.linear_model import Ridge
 from sklearn.metrics import pairwise_distances
 
-from helpers import assets, checks, datasets, lime_text, text_figures
-from helpers.datasets import newsgroups, postcards, texts
-from helpers.errors import WorkbookError
+from helpers import data
+from helpers.course import checks
+from helpers.data import assets, newsgroups, postcards, texts
+from helpers.explain import text as lime_text
+from helpers.run import text_figures
+from helpers.run.errors import WorkbookError
 
 ARTICLE = """From: ann@host.edu (Ann)
 Subject: Re: bikes and
@@ -145,12 +148,12 @@ def test_no_deciding_word_is_written_but_as_one(cards):
 
 
 def test_the_artefact_is_planted_in_the_training_cards_of_one_class_only():
-    planted, clean = (datasets.load_text(f"postcards{a}", "train") for a in (":sea", ""))
+    planted, clean = (data.load_text(f"postcards{a}", "train") for a in (":sea", ""))
     signed = np.array([postcards.ARTEFACT in text for text in planted.texts])
     sea = planted.labels == planted.class_names.index("sea")
     assert 0.9 < signed[sea].mean() < 1
     assert not signed[~sea].any()
-    assert not any(postcards.ARTEFACT in text for text in datasets.load_text("postcards:sea").texts)
+    assert not any(postcards.ARTEFACT in text for text in data.load_text("postcards:sea").texts)
     assert planted.only("body").texts == clean.only("body").texts
 
 
@@ -164,7 +167,7 @@ def test_a_signed_card_has_another_sender_and_the_same_body(cards):
 @pytest.mark.parametrize("name", ["postcards:see", "postcard", "newsgroups20:sea"])
 def test_unknown_texts_offer_the_known_ones(name, one_line):
     with pytest.raises(WorkbookError) as error:
-        datasets.load_text(name, "train")
+        data.load_text(name, "train")
     one_line(error, repr(name.partition(":")[2] if ":see" in name else name), "choose one of")
 
 
@@ -181,7 +184,7 @@ def test_articles_are_read_by_group_and_number(archive):
     assert test.ids == ("alt.a/7", "sci.b/3", "sci.b/20")
     assert (test.labels.tolist(), test.class_names) == ([0, 1, 1], ("alt.a", "sci.b"))
     assert test.note == "small"
-    assert datasets.load_text("newsgroups20", "train").texts == ("old",)
+    assert data.load_text("newsgroups20", "train").texts == ("old",)
 
 
 @pytest.mark.parametrize(

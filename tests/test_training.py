@@ -8,10 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers import assets, datasets, files, models, training
-from helpers.datasets import ImageSet
-from helpers.errors import WorkbookError
-from helpers.training import Recipe
+from helpers import data as datasets
+from helpers.data import ImageSet, assets
+from helpers.nets import models, training
+from helpers.nets.training import Recipe
+from helpers.run import files
+from helpers.run.errors import WorkbookError
 
 
 def easy(n=64, seed=0, split="train"):

@@ -8,18 +8,13 @@ import torch
 from captum.attr import GuidedBackprop, KernelShap, ShapleyValues
 from torch import nn
 
-from helpers import (
-    attributions,
-    datasets,
-    faithfulness,
-    lime,
-    localisation,
-    models,
-    sanity,
-    shapley,
-)
-from helpers.errors import WorkbookError
-from helpers.models import Classifier
+from helpers import data
+from helpers.explain import attributions, shapley
+from helpers.explain.segments import segment
+from helpers.measure import faithfulness, localisation, sanity
+from helpers.nets import models
+from helpers.nets.models import Classifier
+from helpers.run.errors import WorkbookError
 
 
 class Linear(nn.Module):
@@ -53,7 +48,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def painted():
-    return datasets.load("shapes", "test", 4)
+    return data.load("shapes", "test", 4)
 
 
 def mask_and_map():
@@ -237,7 +232,7 @@ def test_a_linear_model_s_shapley_values_are_its_terms(weights):
 
 
 def test_exact_values_are_captum_s(net, painted):
-    segments = lime.segment(painted.images[0], n_segments=5)
+    segments = segment(painted.images[0], n_segments=5)
     k = int(segments.max()) + 1
     assert 3 <= k <= 6
     game = shapley.superpixel_game(
@@ -251,7 +246,7 @@ def test_exact_values_are_captum_s(net, painted):
 
 def test_hiding_superpixels_is_captum_s_feature_mask(net, painted):
     image = painted.images[1]
-    segments = torch.from_numpy(lime.segment(image, n_segments=12))
+    segments = torch.from_numpy(segment(image, n_segments=12))
     k = int(segments.max()) + 1
     cover = attributions.mean_colour(image)
     game = shapley.superpixel_game(net, image, 4, segments, cover)
@@ -266,7 +261,7 @@ def test_hiding_superpixels_is_captum_s_feature_mask(net, painted):
 
 def test_efficiency_the_values_add_up(net, painted):
     image = painted.images[0]
-    segments = lime.segment(image, n_segments=9)
+    segments = segment(image, n_segments=9)
     k = int(segments.max()) + 1
     game = shapley.superpixel_game(net, image, 1, segments, attributions.mean_colour(image), True)
     full, empty = game(torch.stack([torch.ones(k), torch.zeros(k)]))
@@ -331,7 +326,7 @@ def test_every_method_gives_heatmaps_and_leaves_the_network_as_it_was(method, ne
 
 def test_exact_values_are_painted_on_their_superpixels(net, painted):
     image, c = painted.images[:1], painted.labels[:1]
-    segments = lime.segment(image[0], n_segments=6)
+    segments = segment(image[0], n_segments=6)
     k = int(segments.max()) + 1
     (heat,) = attributions.explain("exact shapley", net, image, c, [segments])
     cover = attributions.mean_colour(image[0])
@@ -482,10 +477,10 @@ def test_what_ignores_the_network_survives_its_randomisation_and_grad_cam_does_n
 
 
 def test_shuffled_labels_are_the_same_labels_in_another_order():
-    true, shuffled = (datasets.load(f"shapes{s}", "train", 60) for s in ("", ":shuffled"))
+    true, shuffled = (data.load(f"shapes{s}", "train", 60) for s in ("", ":shuffled"))
     assert torch.equal(true.pixels, shuffled.pixels)
     assert torch.equal(true.labels.sort().values, shuffled.labels.sort().values)
     assert 0 < (true.labels == shuffled.labels).float().mean() < 0.4
-    true, test = (datasets.load(f"shapes{s}", "test", 20) for s in ("", ":shuffled"))
+    true, test = (data.load(f"shapes{s}", "test", 20) for s in ("", ":shuffled"))
     assert torch.equal(true.labels, test.labels)
-    assert datasets.identity("shapes") != datasets.identity("shapes:shuffled")
+    assert data.identity("shapes") != data.identity("shapes:shuffled")

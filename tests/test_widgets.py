@@ -20,24 +20,27 @@ import torch
 from browsing import chromium, faults
 from PIL import Image
 
-from helpers import cam, lime, models, widgets
-from helpers.errors import WorkbookError
-from helpers.widgets import explorer, network, superpixels
+from helpers.course import explorers
+from helpers.course.explorers import explorer, network, superpixels
+from helpers.explain import cams as cam
+from helpers.explain import lime
+from helpers.nets import models
+from helpers.run.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP = """from helpers import datasets, models, widgets
-from helpers.dissection.units import Unit, UnitLabels
-test = datasets.load("shapes", "test", 6)
+from helpers.dissect.units import Unit, UnitLabels
+test = data.load("shapes", "test", 6)
 classifier = models.build("shapes_net", test.class_names, 64)
 rows = [Unit(f"layer{n}", u, ["edge", "round"][u % 2], u / 24, "") for n in (1, 2)
         for u in range(24)]
 nameless = [Unit("layer1", 24, "", float("nan"), "")]
 labels = UnitLabels("by hand", (*rows, *nameless))"""
 CALLS = {
-    "feature maps": "widgets.feature_maps(classifier, test.images)",
-    "cam": "widgets.cam(classifier, test.images)",
-    "lime": "widgets.lime(classifier, test.images, num_samples=60)",
-    "units": "widgets.units(labels, widgets.most_exciting(classifier, test.images, 4))",
+    "feature maps": "explorers.feature_maps(classifier, test.images)",
+    "cam": "explorers.cam(classifier, test.images)",
+    "lime": "explorers.lime(classifier, test.images, num_samples=60)",
+    "units": "explorers.units(labels, explorers.most_exciting(classifier, test.images, 4))",
 }
 CONTROLS = {
     "feature maps": ["image", "layer", "channel"],
@@ -165,7 +168,7 @@ def test_a_cam_is_of_the_chosen_class_layer_and_image(make, scene, monkeypatch):
 
 def test_the_most_probable_classes_are_offered_first(scene):
     probabilities = scene["classifier"].probabilities(scene["test"].images)
-    shown = widgets.cam(scene["classifier"], scene["test"].images, n_classes=3)
+    shown = explorers.cam(scene["classifier"], scene["test"].images, n_classes=3)
     shown.controls["image"].value = 2
     offered = [c for _, c in shown.controls["class"].options]
     assert offered == probabilities[2].argsort(descending=True)[:3].tolist()
@@ -176,7 +179,7 @@ def test_lime_shows_the_mask_of_the_strongest_superpixels(scene, monkeypatch):
     classes = torch.tensor([1, 2, 3, 4, 5, 6])
     found = lime.explain(classifier, images, classes, num_samples=60)
     monkeypatch.setattr(lime, "explain", None)  # nothing is explained twice
-    shown = widgets.lime(classifier, images, classes, found)
+    shown = explorers.lime(classifier, images, classes, found)
     for i, k in ((0, 1), (4, 3)):
         shown.controls["image"].value = i
         shown.controls["strongest"].value = k
@@ -216,13 +219,13 @@ def test_units_come_in_the_order_of_their_score(make):
 
 def test_no_labelled_units_are_an_error(scene, one_line):
     with pytest.raises(WorkbookError) as error:
-        widgets.units(scene["labels"].where(lambda u: not u.label), lambda layer, unit: None)
+        explorers.units(scene["labels"].where(lambda u: not u.label), lambda layer, unit: None)
     one_line(error, "by hand labels no unit", "dissect")
 
 
 def test_the_most_exciting_images_lead_and_share_one_scale(scene):
     classifier, images = scene["classifier"], scene["test"].images
-    top, heat = widgets.most_exciting(classifier, images, 4)("layer2", 5)
+    top, heat = explorers.most_exciting(classifier, images, 4)("layer2", 5)
     maps = network.layer_maps(classifier, "layer2", images)[:, 5]
     order = maps.amax(dim=(1, 2)).argsort(descending=True)[:4]
     assert torch.equal(top, images[order])
@@ -231,16 +234,16 @@ def test_the_most_exciting_images_lead_and_share_one_scale(scene):
     assert heat.min() >= 0
     peaks = heat.amax(dim=(1, 2)).tolist()
     assert len(set(peaks)) > 1
-    few, _ = widgets.most_exciting(classifier, images[:2], 4)("layer2", 5)
+    few, _ = explorers.most_exciting(classifier, images[:2], 4)("layer2", 5)
     assert len(few) == 2
 
 
 def test_the_tokens_of_a_transformer_are_explored_as_maps(scene):
     vit = models.build("shapes_vit", scene["test"].class_names, 64)
-    shown = widgets.feature_maps(vit, scene["test"].images[:2])
+    shown = explorers.feature_maps(vit, scene["test"].images[:2])
     shown.controls["layer"].value = vit.architecture.stages[-1]
     assert "a map of 8 x 8" in shown.text
-    assert "gradcam" in widgets.cam(vit, scene["test"].images[:2]).text
+    assert "gradcam" in explorers.cam(vit, scene["test"].images[:2]).text
 
 
 # ---- without a front end -----------------------------------------------------------------------
@@ -284,7 +287,7 @@ def test_a_rendered_notebook_shows_each_explorer(call):
         cell
         for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
         for cell in nbformat.read(path, 4).cells
-        if cell.source.startswith(f"widgets.{call}(")
+        if cell.source.startswith(f"explorers.{call}(")
     ]
     assert cells
     for cell in cells:

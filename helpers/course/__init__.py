@@ -1,0 +1,1 @@
+"""What only a course needs: exercise checks, explorers, hand-ins."""

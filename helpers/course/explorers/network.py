@@ -1,0 +1,122 @@
+"""Explorers of what goes on inside a network: feature maps, and class activation maps."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+import ipywidgets
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from helpers.course.explorers.explorer import Explorer, image_menu, menu
+from helpers.explain import cams as class_activation
+from helpers.nets.features import activations
+from helpers.nets.models import Classifier
+from helpers.run import figures
+
+
+def layer_maps(classifier: Classifier, layer: str, images: Tensor) -> Tensor:
+    """Return what a layer answers above zero, as maps [N, C, h, w]; tokens become maps."""
+    output = activations(classifier, layer, images).relu()
+    return output if output.ndim == 4 else classifier.architecture.reshape(output)
+
+
+def feature_maps(classifier: Classifier, images: Tensor) -> Explorer:
+    """Explore the answer of every channel of the first layer and of every stage.
+
+    Controls are the image, the layer and the channel. Each layer begins with the channel that
+    answers most strongly to the image. Answers below zero are drawn as zero; a channel has one
+    scale for all images.
+
+    Args:
+        classifier: any whose layers give maps, or tokens that it turns into maps.
+        images: float32 [N, 3, H, W] in [0, 1]; a few dozen at the most.
+    """
+    maps = cache(lambda name: layer_maps(classifier, name, images))
+    image = image_menu(classifier, images)
+    layer = menu("layer", list(dict.fromkeys(
+        [classifier.architecture.first, *classifier.architecture.stages])))  # fmt: skip
+    channel = ipywidgets.BoundedIntText(description="channel", min=0, max=0)
+
+    def adapt(changed: ipywidgets.ValueWidget) -> None:
+        if changed is layer:
+            channel.max = maps(layer.value).shape[1] - 1
+            channel.value = int(maps(layer.value)[image.value].amax(dim=(1, 2)).argmax())
+
+    def draw() -> tuple[Figure, str]:
+        all_maps = maps(layer.value)
+        shown = all_maps[image.value, channel.value]
+        peaks = all_maps[image.value].amax(dim=(1, 2))
+        top = all_maps[:, channel.value].max().item() or 1.0
+        figure, axes = figures.grid(1, 3, cell=2.6)
+        figures.show_image(axes[0, 0], images[image.value], "image")
+        drawn = axes[0, 1].imshow(shown, vmin=0, vmax=top)
+        axes[0, 1].set_title("feature map", fontsize=8, pad=3)
+        figure.colorbar(drawn, ax=axes[0, 1], fraction=0.045, label="activation")
+        figures.show_heatmap(axes[0, 2], images[image.value], shown / top, "on the image")
+        rank = int((peaks > peaks[channel.value]).sum()) + 1
+        n_channels, height, width = all_maps.shape[1:]
+        return figure, (
+            f"{layer.value}, channel {channel.value}: a map of {height} x {width}, largest "
+            f"activation {shown.max():.2f}; on this image number {rank} of {n_channels} channels."
+        )
+
+    adapt(layer)
+    return Explorer([image, layer, channel], draw, adapt)
+
+
+def cam(classifier: Classifier, images: Tensor, n_classes: int = 10) -> Explorer:
+    """Explore class activation maps.
+
+    Controls are the image, the method, the layer, the class (the most probable ones are offered)
+    and the opacity of the heat. A map is computed when it is first asked for; AblationCAM and
+    Score-CAM take a while on large networks.
+
+    Args:
+        classifier: any with stages whose output is a map.
+        images: float32 [N, 3, H, W] in [0, 1].
+        n_classes: how many classes are offered for each image.
+    """
+    probabilities = classifier.probabilities(images)
+    stages = classifier.architecture.stages
+
+    @cache
+    def heatmap(method: str, layer: str, i: int, c: int) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the picture itself says "no heat"
+            return class_activation.explain(
+                method, classifier.network, layer, classifier.preprocess(images[i : i + 1]),
+                torch.tensor([c]), reshape=classifier.architecture.reshape,
+            )[0]  # fmt: skip
+
+    def classes(i: int) -> list[tuple[str, int]]:
+        likely = probabilities[i].argsort(descending=True)[:n_classes].tolist()
+        return [(f"{classifier.class_names[c]} ({probabilities[i, c]:.1%})", c) for c in likely]
+
+    image = image_menu(classifier, images)
+    method = menu("method", list(class_activation.METHODS))
+    layer = menu("layer", stages, stages[-1])
+    explained = menu("class", classes(0))
+    opacity = ipywidgets.BoundedFloatText(
+        description="opacity", value=0.75, min=0, max=1, step=0.05
+    )
+
+    def adapt(changed: ipywidgets.ValueWidget) -> None:
+        if changed is image:
+            explained.options = classes(image.value)
+
+    def draw() -> tuple[Figure, str]:
+        heat = heatmap(method.value, layer.value, image.value, explained.value)
+        figure, axes = figures.grid(1, 2, cell=3.2)
+        figures.show_image(axes[0, 0], images[image.value])
+        figures.show_heatmap(axes[0, 1], images[image.value], heat, opacity=opacity.value)
+        figures.heat_bar(figure, axes)
+        c = explained.value
+        return figure, (
+            f"{method.value} at {layer.value}: what speaks for {classifier.class_names[c]}, to "
+            f"which the network gives {probabilities[image.value, c]:.1%}."
+        )
+
+    return Explorer([image, method, layer, explained, opacity], draw, adapt)

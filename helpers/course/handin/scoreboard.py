@@ -1,0 +1,172 @@
+"""Score a hand-in: does it find the object, how long does it take, and who does better?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from helpers import data
+from helpers.course.handin.params import KEYS, validate
+from helpers.course.handin.worker import Worker
+from helpers.data import ImageSet
+from helpers.measure.agreement import iou
+from helpers.nets import models
+from helpers.nets.models import Classifier
+from helpers.run import files
+from helpers.run.errors import WorkbookError
+
+DEFAULTS: dict[str, dict] = {key: {} for key in KEYS}  # what explain_instance does by itself
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a hand-in did.
+
+    Attributes:
+        name: whose it is.
+        subject: images and model; only scores of one subject can be compared.
+        keys: the ten images.
+        ious: IoU of each explanation with the object, in [0, 1]; NaN where an image has no mask.
+        seconds: for each explanation; the limit where it was stopped.
+        faults: why an explanation failed; empty where it did not.
+        stored: (mean IoU, mean seconds) of the stored results on this subject, by name. Their
+            seconds were measured on another day, perhaps on another machine.
+    """
+
+    name: str
+    subject: str
+    keys: tuple[str, ...]
+    ious: tuple[float, ...]
+    seconds: tuple[float, ...]
+    faults: tuple[str, ...]
+    stored: dict[str, tuple[float, float]]
+
+    @property
+    def n(self) -> int:
+        """The number of images with a mask, on which the mean IoU rests."""
+        return int(np.isfinite(self.ious).sum())
+
+    @property
+    def iou(self) -> float:
+        """Mean IoU over the images that have a mask; higher is better."""
+        return float(np.nanmean(self.ious))
+
+    @property
+    def mean_seconds(self) -> float:
+        """Mean time of an explanation, over all images."""
+        return float(np.mean(self.seconds))
+
+    @property
+    def rank(self) -> int:
+        """1 where no other stored result has a higher mean IoU."""
+        others = [value for name, (value, _) in self.stored.items() if name != self.name]
+        return 1 + sum(value > self.iou for value in others)
+
+    def columns(self) -> dict[str, list[str]]:
+        """Return the table of the images, heading by heading, the mean last."""
+        ious = ["no mask" if np.isnan(v) else f"{v:.2f}" for v in self.ious]
+        return {
+            "image": [*(key.replace("_", " ") for key in self.keys), f"mean ({self.n} masks)"],
+            "IoU": [*ious, f"{self.iou:.2f}"],
+            "seconds": [f"{v:.2f}" for v in (*self.seconds, self.mean_seconds)],
+            "fault": [*self.faults, ""],
+        }
+
+    def ranking(self) -> dict[str, list[str]]:
+        """Return the table of all results on this subject, the best mean IoU first."""
+        board = {**self.stored, self.name: (self.iou, self.mean_seconds)}
+        names = sorted(board, key=lambda name: -board[name][0])
+        return {
+            "hand-in": names,
+            "mean IoU": [f"{board[name][0]:.3f}" for name in names],
+            "seconds": [f"{board[name][1]:.2f}" for name in names],
+        }
+
+    def __str__(self) -> str:
+        place = f"{self.name}: rank {self.rank} of {len({*self.stored, self.name})} on"
+        return f"{_table(self.columns())}\n\n{place} {self.subject}\n\n{_table(self.ranking())}"
+
+
+def score(
+    params: dict[str, dict], classifier: Classifier | None = None, images: ImageSet | None = None,
+    *, name: str = "hand-in", seconds: float = 60, superpixels: int = 5, seed: int = 0,
+    stored: Path | None = None, progress_bar: bool = True,
+) -> Score:  # fmt: skip
+    """Explain each image's top prediction with its parameters, and compare with the object.
+
+    An explanation is read as the library shows it: as its five strongest supporting superpixels.
+    One that fails, or takes too long, scores 0. An image whose mask is empty counts for the time
+    only. The explanations are made in a process of their own, which can be stopped.
+
+    Args:
+        params: a hand-in; see :func:`helpers.course.handin.validate`.
+        classifier: the model; MobileNetV2 with ImageNet weights if None.
+        images: ten images with masks, in the order of the keys; the ten of ImageNet if None.
+        name: whose parameters they are.
+        seconds: the limit for each image.
+        superpixels: how many of the strongest supporting ones make the mask.
+        seed: of explanations that bring none.
+        stored: the file of stored results; ``data/lime_scoreboard.json`` if None.
+        progress_bar: show one over the images.
+
+    Raises:
+        WorkbookError: the parameters have faults, or the images are not ten with masks.
+    """
+    faults = validate(params)
+    if faults:
+        raise WorkbookError("the hand-in has faults: " + "; ".join(faults))
+    images = data.load("imagenet_ten") if images is None else images
+    if len(images) != len(KEYS) or images.masks is None:
+        raise WorkbookError(f"{images.name}: the scoreboard needs {len(KEYS)} images with masks")
+    classifier = classifier or models.pretrained("mobilenet_v2")
+    worker, answers = Worker(classifier, seed, superpixels), []
+    try:
+        for key, pixels in zip(tqdm(KEYS, "score", disable=not progress_bar), images.pixels,
+                               strict=True):  # fmt: skip
+            image = pixels.permute(1, 2, 0).contiguous().numpy()
+            answers.append(worker.explain(image, params[key], seconds))
+    finally:
+        worker.stop()
+    subject = f"{images.name} {classifier.name}"
+    return Score(
+        name=name,
+        subject=subject,
+        keys=KEYS,
+        ious=tuple(
+            float("nan") if not truth.any()
+            else 0.0 if answer.mask is None
+            else float(iou(answer.mask, truth))
+            for answer, truth in zip(answers, images.masks, strict=True)
+        ),
+        seconds=tuple(answer.seconds for answer in answers),
+        faults=tuple(answer.fault for answer in answers),
+        stored={n: tuple(entry) for n, entry in _read(stored).get(subject, {}).items()},
+    )  # fmt: skip
+
+
+def store(score: Score, stored: Path | None = None) -> None:
+    """Keep a score, so that later ones are ranked against it; one of the same name is replaced."""
+    book = _read(stored)
+    entry = [round(score.iou, 4), round(score.mean_seconds, 3)]
+    book.setdefault(score.subject, {})[score.name] = entry
+    with files.atomic(stored or _default_file()) as partial:
+        partial.write_text(json.dumps(book, indent=1, sort_keys=True) + "\n")
+
+
+def _read(stored: Path | None) -> dict[str, dict[str, list[float]]]:
+    path = stored or _default_file()
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _default_file() -> Path:
+    return files.ROOT / "data" / "lime_scoreboard.json"
+
+
+def _table(columns: dict[str, list[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [list(columns), ["---"] * len(columns), *map(list, zip(*columns.values(), strict=True))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

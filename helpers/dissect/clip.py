@@ -1,0 +1,244 @@
+"""What CLIP-Dissect needs of CLIP and of the network: embeddings and unit activations.
+
+Each is computed once and recorded under a key of its content (:mod:`.recorded`): the embeddings
+of the probe images serve every network and layer, those of the words every probe set. With
+records of all three at hand, CLIP itself is never loaded.
+
+CLIP: Radford et al. 2021. CLIP-Dissect: Oikarinen & Weng 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from helpers.data import ImageSet, assets
+from helpers.dissect import units
+from helpers.dissect.concepts import category as category_of
+from helpers.dissect.recorded import key_of, recorded
+from helpers.dissect.similarity import SIMILARITIES
+from helpers.nets.models import Classifier, best_device
+from helpers.run.errors import WorkbookError, unknown
+
+# Weights that the workbook knows: asset -> architecture of open_clip.
+ENCODERS = {"clip_vit_b_16": "ViT-B-16-quickgelu"}
+
+
+@dataclass
+class Encoder:
+    """CLIP, loaded when it is first needed.
+
+    Attributes:
+        name: a key of :data:`ENCODERS`, or ``"local-dir:PATH"``, a folder of the reader's own with
+            ``open_clip_config.json`` and weights.
+    """
+
+    name: str = "clip_vit_b_16"
+
+    @cached_property
+    def _loaded(self) -> tuple:
+        """The network in eval mode on the best device, and its tokenizer.
+
+        Raises:
+            WorkbookError: no such encoder, or it can't be fetched or read.
+        """
+        import open_clip  # takes seconds, and only profile full needs it
+
+        if self.name.startswith("local-dir:"):
+            source, weights = self.name, {}
+        elif self.name in ENCODERS:
+            source = ENCODERS[self.name]
+            weights = {"pretrained": str(assets.fetch(self.name).path)}
+        else:
+            raise unknown("CLIP encoder", self.name, [*ENCODERS, "local-dir:PATH"])
+        try:
+            network = open_clip.create_model(source, device=best_device(), **weights)
+            return network.eval(), open_clip.get_tokenizer(source)
+        except Exception as error:  # open_clip raises many kinds
+            raise WorkbookError(
+                f"{self.name} can't be loaded as CLIP ({error.__class__.__name__}): delete its "
+                "file and fetch it again, or check the folder's open_clip_config.json"
+            ) from error
+
+    @torch.inference_mode()
+    def images(self, images: Tensor, batch_size: int = 64) -> Tensor:
+        """Return float32 [N, D] of unit length for images [N, 3, H, W] in [0, 1]."""
+
+        def compute() -> Tensor:
+            network, _ = self._loaded
+            size = network.visual.image_size
+            size = size if isinstance(size, tuple) else (size, size)
+            mean, std = (
+                torch.tensor(getattr(network.visual, f"image_{name}")).view(3, 1, 1)
+                for name in ("mean", "std")
+            )
+            parts = []
+            for batch in images.split(batch_size):
+                if batch.shape[-2:] != size:
+                    batch = F.interpolate(batch, size, mode="bicubic", antialias=True)
+                batch = (batch.clip(0, 1) - mean) / std
+                parts.append(network.encode_image(batch.to(_device_of(network))).float().cpu())
+            return F.normalize(torch.cat(parts), dim=1)
+
+        return recorded("images", key_of(self.name, images), compute)
+
+    @torch.inference_mode()
+    def words(self, words: Sequence[str], template: str = "{}", batch_size: int = 512) -> Tensor:
+        """Return float32 [words, D] of unit length.
+
+        Args:
+            words: the concept set.
+            template: the text around each, such as ``"a photo of {}"``; CLIP-Dissect uses none.
+            batch_size: texts per pass.
+        """
+        if not words:
+            raise WorkbookError("the concept set is empty: give at least one word")
+
+        def compute() -> Tensor:
+            network, tokenizer = self._loaded
+            texts = [template.format(word) for word in words]
+            parts = [
+                network.encode_text(tokenizer(texts[i : i + batch_size]).to(_device_of(network)))
+                for i in range(0, len(texts), batch_size)
+            ]
+            return F.normalize(torch.cat(parts).float().cpu(), dim=1)
+
+        return recorded("words", key_of(self.name, template, words), compute)
+
+
+def images_by_words(images: Tensor, words: Tensor, chunk: int = 4096) -> Tensor:
+    """Return the cosines of embeddings [N, D] and [W, D] of unit length, float32 [N, W]."""
+    table = images.new_empty(len(images), len(words))
+    for start in range(0, len(words), chunk):
+        table[:, start : start + chunk] = images @ words[start : start + chunk].T
+    return table
+
+
+@torch.inference_mode()
+def unit_activations(
+    classifier: Classifier, layers: Sequence[str], images: Tensor, batch_size: int = 64
+) -> dict[str, Tensor]:
+    """Return per layer the activation of each unit, averaged over its map, float32 [N, units].
+
+    One pass for all layers that are not yet recorded.
+
+    Raises:
+        WorkbookError: unknown layer.
+    """
+    modules = {layer: classifier.layer(layer) for layer in layers}
+    weights = key_of(classifier.name, classifier.input_size, str(classifier.mean),
+                     str(classifier.std), classifier.network)  # fmt: skip
+    pixels = key_of(images)
+    found: dict[str, list[Tensor]] = {}
+
+    def one_pass() -> None:
+        as_map = classifier.architecture.reshape or (lambda output: output)
+        found.update({layer: [] for layer in layers})
+
+        def note(layer: str):
+            def hook(_module, _inputs, output: Tensor) -> None:
+                maps = as_map(output).float()
+                maps = maps.mean(dim=(2, 3)) if maps.ndim == 4 else maps
+                found[layer].append(maps.cpu().clone())
+
+            return hook
+
+        hooks = [module.register_forward_hook(note(layer)) for layer, module in modules.items()]
+        try:
+            classifier.logits(images, batch_size)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def compute(layer: str) -> Tensor:
+        if not found:
+            one_pass()
+        values = torch.cat(found[layer])
+        if len(values) != len(images):
+            raise WorkbookError(
+                f"the layer {layer} is called {len(values) // len(images)} times in one pass: "
+                "choose the block around it"
+            )
+        return values
+
+    return {
+        layer: recorded("units", key_of(weights, pixels, layer), lambda layer=layer: compute(layer))
+        for layer in layers
+    }
+
+
+def clip_dissect(
+    activations: Mapping[str, Tensor], table: Tensor, words: Sequence[str], *, name: str,
+    similarity: str = "soft_wpmi", category: Callable[[str], str] = category_of,
+    shuffle: int | None = None, note: str = "", **parameters,
+) -> units.UnitLabels:  # fmt: skip
+    """Label every unit with a word: CLIP-Dissect, once the three tables are there.
+
+    Args:
+        activations: per layer float [images, units], see :func:`unit_activations`.
+        table: float [images, words], see :func:`images_by_words`; made once for all networks.
+        words: the concept set, each word once (:func:`.concepts.words`).
+        name: of the result, for titles.
+        similarity: a key of :data:`SIMILARITIES`.
+        category: maps a word to its category.
+        shuffle: a seed; the images of the table are then put into another order than those of
+            the activations. What labels score now is what they score by chance.
+        note: provenance, if there is any to tell.
+        parameters: of the similarity, such as ``top_k``.
+
+    Raises:
+        WorkbookError: unknown similarity, an empty concept set, tables that do not match, fewer
+            images than the similarity needs.
+    """
+    if similarity not in SIMILARITIES:
+        raise unknown("similarity", similarity, SIMILARITIES)
+    if shuffle is not None:
+        order = torch.randperm(len(table), generator=torch.Generator().manual_seed(shuffle))
+        table = table[order]
+    score = SIMILARITIES[similarity]
+    scores = {layer: score(found, table, **parameters) for layer, found in activations.items()}
+    return units.from_scores(name, scores, words, category, note)
+
+
+def crops_of_class(images: ImageSet, class_name: str, n: int, seed: int = 0) -> Tensor:
+    """Return a probe set of one class: random crops, some mirrored, of its images.
+
+    Args:
+        images: any set with that class.
+        class_name: one of its names.
+        n: how many crops.
+        seed: of the crops.
+
+    Returns:
+        float32 [n, 3, H, W] in [0, 1]; a crop covers 30 to 100 % of its image.
+
+    Raises:
+        WorkbookError: no image is of that class.
+    """
+    if class_name not in images.class_names:
+        raise unknown("class", class_name, images.class_names)
+    rows = (images.labels == images.class_names.index(class_name)).nonzero()[:, 0]
+    if not len(rows):
+        raise WorkbookError(f"{images.name} has no image of {class_name}: choose another class")
+    whole = images[rows].images
+    rng = np.random.default_rng(seed)
+    height, width = images.size
+    crops = []
+    for i in range(n):
+        side = rng.uniform(0.3, 1) ** 0.5
+        h, w = round(side * height), round(side * width)
+        top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+        crop = whole[i % len(whole), None, :, top : top + h, left : left + w]
+        crop = F.interpolate(crop, (height, width), mode="bilinear", antialias=True)
+        crops.append(crop.flip(-1) if rng.random() < 0.5 else crop)
+    return torch.cat(crops).clip(0, 1)
+
+
+def _device_of(network) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,1 @@
+"""Every way to explain a prediction."""

@@ -1,0 +1,218 @@
+"""LIME on images: the library's explainer, with what is slow or wrong in it replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from lime.lime_image import ImageExplanation
+from lime.lime_image import LimeImageExplainer as LibraryExplainer
+from skimage.color import gray2rgb
+from sklearn.metrics import pairwise_distances
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from helpers.explain import segments as superpixels
+from helpers.explain.hiding import Predictor, bar, by_function, each_once, hidden_image
+from helpers.nets.models import Classifier
+from helpers.run.errors import WorkbookError, unknown
+
+
+class LimeImageExplainer(LibraryExplainer):
+    """LIME (Ribeiro et al. 2016), eq. 1 with superpixels as interpretable features.
+
+    The library's results type and its local fit; for the same segmentation, seed and sample
+    count the same perturbations, probabilities and weights. What is different:
+
+    * Images are composed on the model's device, in passes of a suitable size, each state once.
+    * Superpixels are numbered 0 to k-1 whatever the segmentation calls them.
+    * One seed governs segmentation and sampling, and each explanation begins with it anew.
+
+    Args:
+        kernel_width: of the proximity kernel sqrt(exp(-d^2 / width^2)).
+        kernel: another function of distances and ``kernel_width``.
+        verbose: print the local fit.
+        feature_selection: as in the library; ``"none"`` gives every superpixel a weight, while
+            ``"auto"`` selects forwards, slowly, as soon as ``num_features`` is 6 or less.
+        seed: of segmentation and sampling.
+        bf16: compute the model in bfloat16.
+    """
+
+    def __init__(
+        self, kernel_width: float = 0.25, kernel: Callable | None = None, verbose: bool = False,
+        feature_selection: str = "auto", seed: int = 0, bf16: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(kernel_width, kernel, verbose, feature_selection, seed)
+        self.seed = seed
+        self.bf16 = bf16
+
+    def explain_instance(
+        self, image: np.ndarray, classifier_fn: Classifier | Predictor | Callable,
+        labels: Iterable[int] = (1,), hide_color: object = None, top_labels: int | None = 5,
+        num_features: int = 100_000, num_samples: int = 1000, batch_size: int | None = None,
+        segmentation_fn: Callable | None = None, distance_metric: str = "cosine",
+        model_regressor: object = None, random_seed: int | None = None, progress_bar: bool = True,
+    ) -> ImageExplanation:  # fmt: skip
+        """Explain a prediction for one image; the arguments are the library's.
+
+        Args:
+            image: [H, W, 3] or grey [H, W]; for a classifier uint8, or float in [0, 1].
+            classifier_fn: a classifier, or a function of images [B, H, W, 3] that returns
+                probabilities [B, K].
+            labels: the classes to explain where ``top_labels`` is None or 0.
+            hide_color: see :func:`helpers.explain.hiding.hidden_image`.
+            top_labels: explain this many classes of the highest probability.
+            num_features: superpixels with a weight, at most; see ``feature_selection``.
+            num_samples: perturbed images, the whole one included.
+            batch_size: images per pass; what suits the device if None.
+            segmentation_fn: of an image [H, W, 3]; :func:`.segments.segment` if None.
+            distance_metric: between perturbations, as in ``sklearn.metrics``.
+            model_regressor: a scikit-learn regressor with ``coef_``; ridge regression if None.
+            random_seed: takes the place of the explainer's own seed.
+            progress_bar: show one.
+
+        Raises:
+            WorkbookError: fewer than four superpixels, or a class out of range.
+        """
+        image = gray2rgb(image) if image.ndim == 2 else image
+        self.random_state = check_random_state(self.seed if random_seed is None else random_seed)
+        segmentation = superpixels.seeded(segmentation_fn, self.random_state.randint(0, high=1000))
+        segments = superpixels.checked(segmentation(image), image.shape)
+        data, probabilities = self.data_labels(
+            image, hidden_image(image, segments, hide_color), segments, classifier_fn,
+            num_samples, batch_size, progress_bar,
+        )  # fmt: skip
+        distances = pairwise_distances(data, data[:1], metric=distance_metric).ravel()
+        explanation = ImageExplanation(image, segments)
+        if top_labels:
+            labels = np.argsort(probabilities[0])[-top_labels:]
+            explanation.top_labels = labels[::-1].tolist()
+        for label in map(int, labels):
+            if not 0 <= label < probabilities.shape[1]:
+                raise WorkbookError(
+                    f"class index {label} is out of range: this model has classes 0 to "
+                    f"{probabilities.shape[1] - 1}"
+                )
+            fit = self.base.explain_instance_with_data(
+                data, probabilities, distances, label, num_features,
+                model_regressor=model_regressor, feature_selection=self.feature_selection,
+            )  # fmt: skip
+            explanation.intercept[label], explanation.local_exp[label] = fit[:2]
+            explanation.score, explanation.local_pred = fit[2:]
+        return explanation
+
+    def data_labels(
+        self, image: np.ndarray, fudged_image: np.ndarray, segments: np.ndarray,
+        classifier_fn: Classifier | Predictor | Callable, num_samples: int,
+        batch_size: int | None = None, progress_bar: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Draw perturbations, and ask the model about each different one once.
+
+        Returns:
+            the perturbations int64 [num_samples, k], 1 where a superpixel is shown, the first
+            row all 1; and the model's probabilities [num_samples, K].
+        """
+        k = int(segments.max()) + 1
+        data = self.random_state.randint(0, 2, num_samples * k).reshape(num_samples, k)
+        data[0] = 1
+        states, which = each_once(data.astype(bool))
+        if isinstance(classifier_fn, Classifier):
+            classifier_fn = Predictor(classifier_fn, self.bf16)
+        with bar(len(states), progress_bar) as progress:
+            parts = (image, fudged_image, segments, states)
+            if isinstance(classifier_fn, Predictor):
+                found = classifier_fn(*parts, batch_size, progress.update)
+            else:
+                found = by_function(classifier_fn, *parts, batch_size or 16, progress.update)
+        return data, found[which]
+
+
+def explain(
+    classifier: Classifier, images: Tensor, classes: Tensor | Iterable[int], *,
+    segments: Iterable | None = None, seed: int = 0, num_samples: int = 1000,
+    progress_bar: bool = False, **parameters: object,
+) -> list[ImageExplanation]:  # fmt: skip
+    """Explain one class of each image with LIME, giving every superpixel a weight.
+
+    Args:
+        classifier: the model.
+        images: float [N, 3, H, W] in [0, 1].
+        classes: int [N], the class index to explain for each image.
+        segments: int [N, H, W], the superpixels; :func:`.segments.segment` if None.
+        seed: of segmentation and sampling.
+        num_samples: perturbed images per image.
+        progress_bar: show one for each image.
+        parameters: others of :class:`LimeImageExplainer` (``kernel_width``, …) and of its
+            ``explain_instance`` (``hide_color``, in [0, 1], …).
+
+    Returns:
+        one explanation per image, whose only class is the one asked for and whose ``score`` is
+        the weighted R^2 of the local fit; read them with :func:`helpers.explain.lime.weights`,
+        :func:`helpers.explain.lime.heatmap` and :func:`helpers.explain.lime.mask`.
+
+    Raises:
+        WorkbookError: images, classes and segments of different number, fewer than four
+            superpixels, or a class out of range.
+    """
+    classes = torch.as_tensor(classes).tolist()
+    segments = [None] * len(images) if segments is None else list(segments)
+    if images.ndim != 4 or not len(images) == len(classes) == len(segments):
+        raise WorkbookError(
+            f"images {list(images.shape)} need as many class indices and segmentations, not "
+            f"{len(classes)} and {len(segments)}"
+        )
+    own = {
+        name: parameters.pop(name)
+        for name in ("kernel_width", "kernel", "verbose", "bf16")
+        if name in parameters
+    }
+    selection = parameters.pop("feature_selection", "none")
+    explainer = LimeImageExplainer(**own, feature_selection=selection, seed=seed)
+    predictor = Predictor(classifier, explainer.bf16)
+    found = []
+    for image, c, labels in zip(images, classes, segments, strict=True):
+        if labels is not None:
+            parameters["segmentation_fn"] = lambda _image, labels=labels: np.asarray(labels)
+        found.append(
+            explainer.explain_instance(
+                image.permute(1, 2, 0).cpu().numpy(), predictor, labels=(c,), top_labels=None,
+                num_samples=num_samples, progress_bar=progress_bar, **parameters,
+            )
+        )  # fmt: skip
+    return found
+
+
+# ---- reading an explanation --------------------------------------------------------------------
+
+
+def weights(explanation: ImageExplanation, c: int) -> np.ndarray:
+    """Return the weight of each superpixel for class ``c``, float32 [k].
+
+    A positive weight supports the class; a superpixel without weight has 0.
+
+    Raises:
+        WorkbookError: the class was not explained.
+    """
+    if c not in explanation.local_exp:
+        raise unknown("class of this explanation", c, map(str, explanation.local_exp))
+    found = np.zeros(int(explanation.segments.max()) + 1, dtype=np.float32)
+    for superpixel, weight in explanation.local_exp[c]:
+        found[superpixel] = weight
+    return found
+
+
+def heatmap(explanation: ImageExplanation, c: int) -> Tensor:
+    """Return float32 [H, W]: each superpixel painted with its signed weight for class ``c``."""
+    return torch.from_numpy(weights(explanation, c)[explanation.segments])
+
+
+def mask(explanation: ImageExplanation, c: int, k: int) -> Tensor:
+    """Return bool [H, W], True on the ``k`` superpixels that support class ``c`` most.
+
+    Fewer where fewer have a positive weight.
+    """
+    found = weights(explanation, c)
+    strongest = np.argsort(-found, kind="stable")[:k]
+    chosen = strongest[found[strongest] > 0]
+    return torch.from_numpy(np.isin(explanation.segments, chosen))

@@ -1,0 +1,154 @@
+"""How far two explanations agree: on places (IoU), on order (ranks), and against chance.
+
+Masks are made from arrays and compared as arrays. To compare places and not sizes, both are given
+the same area (:func:`hottest`).
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.ndimage import gaussian_filter
+from skimage.filters import sobel
+from torch import Tensor
+
+from helpers.measure.intervals import CONFIDENCE, Estimate
+from helpers.run.errors import WorkbookError
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the intersection over union of masks, |a & b| / |a | b| (Jaccard 1901).
+
+    Args:
+        a, b: bool [..., H, W]; what stands before H and W is broadcast.
+
+    Returns:
+        float [...] in [0, 1]. If one mask is empty, it is 0: there is nothing in common. If both
+        are, it is NaN: two methods that mark nothing name no place on which they could agree.
+
+    Raises:
+        WorkbookError: a mask is not of type bool, or height and width differ.
+    """
+    if a.dtype != torch.bool or b.dtype != torch.bool or a.shape[-2:] != b.shape[-2:]:
+        raise WorkbookError(
+            f"the IoU needs two bool masks of one size, not {a.dtype} {list(a.shape)} and "
+            f"{b.dtype} {list(b.shape)}: threshold heatmaps first"
+        )
+    return (a & b).sum(dim=(-2, -1)) / (a | b).sum(dim=(-2, -1))
+
+
+def hottest(heatmaps: Tensor, area: int | Tensor) -> Tensor:
+    """Mark the hottest pixels of each heatmap, exactly ``area`` of them.
+
+    Pixels of equal heat at the limit are drawn by lot. Reading order would favour the top left
+    corner, and one lot for all maps would make two flat maps agree. So each map draws its own,
+    always the same one.
+
+    Args:
+        heatmaps: float [..., H, W].
+        area: number of pixels, one for all maps or an integer tensor [...] with one for each.
+
+    Returns:
+        bool [..., H, W].
+
+    Raises:
+        WorkbookError: there is NaN in a map, or it has fewer than ``area`` pixels.
+    """
+    areas = torch.as_tensor(area).expand(heatmaps.shape[:-2]).flatten().tolist()
+    maps = heatmaps.detach().reshape(len(areas), heatmaps.shape[-2] * heatmaps.shape[-1]).numpy()
+    masks = [_hottest(heat, int(k)) for heat, k in zip(maps, areas, strict=True)]
+    return torch.from_numpy(np.array(masks, dtype=bool)).reshape(heatmaps.shape)
+
+
+def _hottest(heat: np.ndarray, area: int) -> np.ndarray:
+    """Mark the hottest of a flat map."""
+    if not 0 <= area <= heat.size or np.isnan(heat).any():
+        raise WorkbookError(
+            f"cannot mark the {area} hottest of {heat.size} pixels: the area must fit, and the "
+            "heatmap must be free of NaN"
+        )
+    if area == 0:
+        return np.zeros(heat.size, dtype=bool)
+    limit = np.partition(heat, heat.size - area)[heat.size - area]
+    mask, level = heat > limit, np.flatnonzero(heat == limit)
+    lot = np.random.default_rng(zlib.crc32(heat.tobytes()))
+    mask[lot.choice(level, area - mask.sum(), replace=False)] = True
+    return mask
+
+
+def superpixel_means(heatmap: Tensor, segments: ArrayLike) -> Tensor:
+    """Return the mean heat [k] of a heatmap [H, W] on each superpixel, labelled 0 to k-1."""
+    labels = np.asarray(segments).ravel()
+    return torch.from_numpy(
+        np.bincount(labels, heatmap.double().numpy().ravel()) / np.bincount(labels)
+    ).float()
+
+
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Return Spearman's rank correlation of two arrays of one shape; equal values share a rank.
+
+    No threshold enters. It is NaN if one of them is constant: then it has no order.
+
+    Raises:
+        WorkbookError: the shapes differ.
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape:
+        raise WorkbookError(f"cannot correlate arrays of shapes {a.shape} and {b.shape}")
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+
+
+# ---- baselines: explanations that know nothing of the network --------------------------------
+
+
+def random_superpixels(segments: ArrayLike, area: int, n: int, seed: int = 0) -> Tensor:
+    """Return n random explanations bool [n, H, W] made of superpixels, each of that many pixels.
+
+    Each takes superpixels in a random order until the area is full; of the last one it takes as
+    many pixels as are missing.
+    """
+    segments = np.asarray(segments)
+    order = np.random.default_rng(seed).random((n, segments.max() + 1), dtype=np.float32)
+    return hottest(torch.from_numpy(order[:, segments]), area)
+
+
+def chance(mask: Tensor, segments: ArrayLike, n: int = 200, seed: int = 0) -> Estimate:
+    """Return the IoU that random superpixels of equal area reach with a mask bool [H, W].
+
+    Returns:
+        The mean of n draws; its bounds are the band that holds 95 % of them.
+    """
+    drawn = iou(random_superpixels(segments, int(mask.sum()), n, seed), mask).double().numpy()
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn, (tail, 1 - tail))
+    return Estimate(float(drawn.mean()), float(low), float(high), n)
+
+
+def verdict(value: float, band: Estimate) -> str:
+    """Say on which side of the chance band an agreement lies."""
+    if value > band.high:
+        return "above chance"
+    return "below chance" if value < band.low else "as chance"
+
+
+def centre(size: tuple[int, int]) -> Tensor:
+    """Return a heatmap [H, W] that is hottest in the middle, the guess of one who sees nothing."""
+    y, x = (torch.linspace(-1, 1, length) for length in size)
+    return torch.exp(-2 * (y[:, None] ** 2 + x**2))
+
+
+def edges(images: Tensor) -> Tensor:
+    """Return heatmaps [N, H, W] in [0, 1] of the edges in images [N, 3, H, W], slightly blurred.
+
+    Sobel's gradient of the grey image: an explanation that has seen the image, but no network.
+    """
+    gradient = np.stack([sobel(grey) for grey in images.double().mean(dim=1).numpy()])
+    width = images.shape[-1] / 32
+    smooth = gaussian_filter(gradient, (0, width, width))
+    return torch.from_numpy(smooth / smooth.max(axis=(1, 2), keepdims=True).clip(1e-6)).float()

@@ -1,0 +1,121 @@
+"""Estimates with their 95 % confidence intervals."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from helpers.run.errors import WorkbookError
+
+CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A number, its 95 % confidence interval [low, high], and how many cases it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self:.3f}"
+
+    def __format__(self, spec: str) -> str:
+        """Format all three numbers alike: ``f"{estimate:.1%}"`` gives 90.1% [89.5%, 90.7%]."""
+        value, low, high = (format(x, spec) for x in self[:3])
+        return f"{value} [{low}, {high}]"
+
+    def excludes(self, value: float) -> bool:
+        """Say whether ``value`` lies outside the interval."""
+        return not self.low <= value <= self.high
+
+
+def proportion(hits: int, n: int) -> Estimate:
+    """Return hits / n with its Wilson (1927) score interval.
+
+    Raises:
+        WorkbookError: there are no cases, or more hits than cases.
+    """
+    if not 0 <= hits <= n or n == 0:
+        raise WorkbookError(f"a proportion needs 0 <= hits <= n and n > 0, not {hits} of {n}")
+    interval = stats.binomtest(int(hits), int(n)).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(hits / n, interval.low, interval.high, int(n))
+
+
+def mean(values: ArrayLike, seed: int = 0) -> Estimate:
+    """Return the mean of the values [n] with its bootstrap percentile interval (Efron 1979).
+
+    Raises:
+        WorkbookError: fewer than two values.
+    """
+    return _bootstrap((_sample(values),), _mean, seed)
+
+
+def difference(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Estimate:
+    """Return mean(a) - mean(b) of two independent samples, with its bootstrap interval.
+
+    Raises:
+        WorkbookError: fewer than two values in a sample.
+    """
+    return _bootstrap((_sample(a), _sample(b)), lambda x, y, axis: _mean(x, axis) - _mean(y, axis),
+                      seed)  # fmt: skip
+
+
+def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[Estimate, float]:
+    """Return Spearman's rank correlation of the pairs (x, y), and its p-value.
+
+    The interval is that of the bootstrap over pairs. The two-sided p-value is that of a permutation
+    test: how often would pairs put together at random correlate as strongly?
+
+    Raises:
+        WorkbookError: x and y differ in number, there are fewer than four pairs, or one of them
+            is constant and has no order.
+    """
+    x, y = (np.asarray(values, dtype=float).ravel() for values in (x, y))
+    if len(x) != len(y) or len(x) < 4:
+        raise WorkbookError(
+            f"a rank correlation needs at least four pairs, not {len(x)} and {len(y)} values"
+        )
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise WorkbookError("a rank correlation needs values that differ: leave this measure out")
+    estimate = _bootstrap((x, y), _ranks_agree, seed, paired=True)
+    test = stats.permutation_test(
+        (x, y), _ranks_agree, permutation_type="pairings", n_resamples=9999, batch=1000,
+        vectorized=True, random_state=np.random.default_rng(seed),
+    )  # fmt: skip
+    return estimate._replace(n=len(x)), float(test.pvalue)
+
+
+def _ranks_agree(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+    a, b = (stats.rankdata(values, axis=axis) for values in (x, y))
+    a, b = (ranks - ranks.mean(axis=axis, keepdims=True) for ranks in (a, b))
+    size = np.sqrt((a**2).sum(axis=axis) * (b**2).sum(axis=axis))
+    # A resample of one and the same pair has no order: no relation.
+    return (a * b).sum(axis=axis) / np.maximum(size, 1e-12)
+
+
+def _mean(x: np.ndarray, axis: int) -> np.ndarray:
+    return np.mean(x, axis=axis)
+
+
+def _sample(values: ArrayLike) -> np.ndarray:
+    sample = np.asarray(values, dtype=float).ravel()
+    if len(sample) < 2:
+        raise WorkbookError(f"an interval needs at least two values, not {len(sample)}")
+    return sample
+
+
+def _bootstrap(
+    samples: tuple[np.ndarray, ...], statistic, seed: int, paired: bool = False
+) -> Estimate:
+    interval = stats.bootstrap(
+        samples, statistic, confidence_level=CONFIDENCE, n_resamples=2000, batch=100,
+        method="percentile", paired=paired, vectorized=True,
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    value = float(statistic(*samples, axis=0))
+    return Estimate(value, float(interval.low), float(interval.high), sum(map(len, samples)))

@@ -1,0 +1,1 @@
+"""Networks: build, load, train, record what layers put out, cut and fold."""

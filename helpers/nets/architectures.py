@@ -1,0 +1,151 @@
+"""Network architectures by name, and which of their layers are worth a look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer
+
+from helpers.nets.networks import CifarResNet
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the workbook knows about a family of networks before any is built.
+
+    Layers are dotted names, as in ``dict(network.named_modules())``.
+
+    Attributes:
+        build: makes the network for ``(number of classes, small stem?)``. A small stem is a
+            3x3 convolution of stride 1 without pooling, for images of up to 64 x 64.
+        first: the first convolution.
+        deeper: a convolution about half way.
+        last: the last convolution.
+        target: the layer whose output the CAM methods explain: the last one with a map.
+        stages: outputs at growing depth, the CAM target last.
+        head: the final linear (or 1x1 convolution) layer.
+        sizes: the input sizes that it can be built for; any if empty.
+        reshape: turns the output of a stage into maps [N, C, h, w] where it is none, such as
+            the tokens of a transformer.
+    """
+
+    build: Callable[[int, bool], nn.Module]
+    first: str
+    deeper: str
+    last: str
+    target: str
+    stages: tuple[str, ...]
+    head: str
+    sizes: tuple[int, ...] = ()
+    reshape: Callable[[Tensor], Tensor] | None = None
+
+
+def tokens_to_map(tokens: Tensor) -> Tensor:
+    """Turn tokens [N, 1 + h*w, C] of a square image into a map [N, C, h, w], without the class."""
+    side = round((tokens.shape[1] - 1) ** 0.5)
+    return tokens[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+
+
+def _shapes_vit(n_classes: int, _small_stem: bool) -> nn.Module:
+    """Build a Vision Transformer of three layers with a convolutional stem (Xiao et al. 2021)."""
+    return VisionTransformer(
+        image_size=64, patch_size=8, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128,
+        num_classes=n_classes,
+        conv_stem_configs=[
+            ConvStemConfig(width, 3, stride)
+            for width, stride in ((24, 2), (48, 2), (48, 1), (96, 2), (96, 1))
+        ],
+    )  # fmt: skip
+
+
+def _torchvision(
+    constructor: Callable[..., nn.Module], shrink: Callable[[nn.Module], None]
+) -> Callable[[int, bool], nn.Module]:
+    def build(n_classes: int, small_stem: bool) -> nn.Module:
+        network = constructor(num_classes=n_classes)
+        if small_stem:
+            shrink(network)
+        return network
+
+    return build
+
+
+def _shrink_resnet(network: nn.Module) -> None:
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+
+
+def _shrink_densenet(network: nn.Module) -> None:
+    network.features.conv0 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.features.pool0 = nn.Identity()
+
+
+def _shrink_mobilenet(network: nn.Module) -> None:
+    # Two strides less: 32 x 32 images end at 4 x 4 instead of 1 x 1.
+    network.features[0][0].stride = (1, 1)
+    network.features[2].conv[1][0].stride = (1, 1)
+
+
+def _shrink_squeezenet(network: nn.Module) -> None:
+    network.features[0] = nn.Conv2d(3, 96, 3, padding=1)
+    network.features[2] = nn.Identity()
+
+
+_VIT_LAYER = "encoder.layers.encoder_layer_{}.ln_1"
+_RESNET = ("layer1", "layer2", "layer3", "layer4")
+_CIFAR_RESNET = ("layer1", "layer2", "layer3")
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "shapes_net": Architecture(
+        lambda k, _: CifarResNet(1, k, widths=(24, 48, 96), stem=(7, 2)),
+        "conv1", "layer2.0.conv1", "layer3.0.conv2", "layer3", _CIFAR_RESNET, "linear",
+    ),
+    "resnet20": Architecture(
+        lambda k, _: CifarResNet(3, k),
+        "conv1", "layer2.1.conv1", "layer3.2.conv2", "layer3", _CIFAR_RESNET, "linear",
+    ),
+    "resnet56": Architecture(
+        lambda k, _: CifarResNet(9, k),
+        "conv1", "layer2.4.conv1", "layer3.8.conv2", "layer3", _CIFAR_RESNET, "linear",
+    ),
+    "resnet18": Architecture(
+        _torchvision(torchvision.models.resnet18, _shrink_resnet),
+        "conv1", "layer2.1.conv2", "layer4.1.conv2", "layer4", _RESNET, "fc",
+    ),
+    "resnet50": Architecture(
+        _torchvision(torchvision.models.resnet50, _shrink_resnet),
+        "conv1", "layer2.3.conv2", "layer4.2.conv3", "layer4", _RESNET, "fc",
+    ),
+    "densenet121": Architecture(
+        _torchvision(torchvision.models.densenet121, _shrink_densenet),
+        "features.conv0", "features.denseblock2.denselayer12.conv2",
+        "features.denseblock4.denselayer16.conv2", "features.norm5",
+        ("features.denseblock1", "features.denseblock2", "features.denseblock3",
+         "features.norm5"), "classifier",
+    ),
+    "mobilenet_v2": Architecture(
+        _torchvision(torchvision.models.mobilenet_v2, _shrink_mobilenet),
+        "features.0.0", "features.7.conv.2", "features.18.0", "features.18",
+        ("features.3", "features.6", "features.13", "features.18"), "classifier.1",
+    ),
+    "squeezenet1_0": Architecture(
+        _torchvision(torchvision.models.squeezenet1_0, _shrink_squeezenet),
+        "features.0", "features.7.expand3x3", "features.12.expand3x3", "features.12",
+        ("features.3", "features.7", "features.10", "features.12"), "classifier.1",
+    ),
+    "shapes_vit": Architecture(
+        _shapes_vit,
+        "conv_proj.conv_bn_relu_0.0", "conv_proj.conv_bn_relu_1.0", "conv_proj.conv_last",
+        _VIT_LAYER.format(2), tuple(_VIT_LAYER.format(i) for i in range(3)), "heads.head",
+        sizes=(64,), reshape=tokens_to_map,
+    ),
+    "vit_b_16": Architecture(
+        _torchvision(torchvision.models.vit_b_16, lambda network: None),
+        "conv_proj", "conv_proj", "conv_proj",
+        _VIT_LAYER.format(11), tuple(_VIT_LAYER.format(i) for i in (2, 5, 8, 11)), "heads.head",
+        sizes=(224,), reshape=tokens_to_map,
+    ),
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What a run needs: its scale, its files, its numbers and its figures."""
