@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers.run import results
+from helpers.run import latex
 from helpers.run.errors import WorkbookError
 from helpers.run.files import ROOT, atomic
 
@@ -41,7 +41,7 @@ def build(profile: str, target: Path) -> None:
     if not shutil.which("latexmk"):
         raise WorkbookError(f"no LaTeX here, so no report: install it with\n  {INSTALL}")
     report = ROOT / "report"
-    results.write_latex(profile, report / "generated")
+    latex.write(profile, report / "generated")
     folder = report / "build"
     shutil.rmtree(folder, ignore_errors=True)
     write_photographs(profile, folder)

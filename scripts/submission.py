@@ -69,7 +69,7 @@ def contents() -> dict[str, Path]:
     """
     profile, root = rendered_profile(), files.ROOT
     paths = {path for pattern in CONTENTS for path in root.glob(pattern)}
-    paths.add(root / "figures" / profile / "results.json")
+    paths |= set((root / "figures" / profile / "results").glob("*.json"))
     readme = (root / "README.md").read_text()
     paths |= {root / link for link in re.findall(r"\]\(([^):#]+)", readme)}
     packed = {

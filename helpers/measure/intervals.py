@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from helpers.run.errors import WorkbookError
-
-CONFIDENCE = 0.95
-
-
-class Estimate(NamedTuple):
-    """A number, its 95 % confidence interval [low, high], and how many cases it rests on."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self:.3f}"
-
-    def __format__(self, spec: str) -> str:
-        """Format all three numbers alike: ``f"{estimate:.1%}"`` gives 90.1% [89.5%, 90.7%]."""
-        value, low, high = (format(x, spec) for x in self[:3])
-        return f"{value} [{low}, {high}]"
-
-    def excludes(self, value: float) -> bool:
-        """Say whether ``value`` lies outside the interval."""
-        return not self.low <= value <= self.high
+from helpers.run.estimates import CONFIDENCE, Estimate
 
 
 def proportion(hits: int, n: int) -> Estimate:

@@ -1,28 +1,29 @@
 """The scale of a run: quick, laptop or full. Every number of a profile is in profiles.toml."""
 
+import hashlib
 import os
+import re
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
-
 from helpers.run.errors import unknown
 
 _TOML = Path(__file__).with_name("profiles.toml")
+_NOT_A_SCALE = ("base", "shapes_lab")
 
 
 class Profile(SimpleNamespace):
     """The settings of one scale, read as attributes: ``profile.training.epochs``.
 
-    ``name`` is the profile's own name; all other attributes are the keys of its table in
-    ``profiles.toml``, where each is explained.
+    ``name`` is the profile's own name, ``run`` that of the run (see :func:`run_name`); all other
+    attributes are the settings of ``profiles.toml``, where each is explained.
     """
 
 
 def names() -> list[str]:
     """Return the names of all profiles, smallest scale first."""
-    return list(tomllib.loads(_TOML.read_text()))
+    return [name for name in _tables() if name not in _NOT_A_SCALE]
 
 
 def load(name: str = "auto", **overrides: object) -> Profile:
@@ -40,19 +41,72 @@ def load(name: str = "auto", **overrides: object) -> Profile:
         WorkbookError: no profile, or no setting, has that name.
     """
     if name == "auto":
-        name = os.environ.get("WORKBOOK_PROFILE") or (
-            "full" if torch.cuda.is_available() else "quick"
-        )
-    tables = tomllib.loads(_TOML.read_text())
-    if name not in tables:
-        raise unknown("profile", name, ["auto", *tables])
-    settings = tables[name]
+        name = os.environ.get("WORKBOOK_PROFILE") or ("full" if _has_gpu() else "quick")
+    if name not in names():
+        raise unknown("profile", name, ["auto", *names()])
+    tables = _tables()
+    return _profile(name, _merged(tables["base"], tables[name]), overrides)
+
+
+def shapes_lab(**overrides: object) -> Profile:
+    """Return the small laboratory that every scale has beside its own classifier.
+
+    It is a profile with ``dataset``, ``model``, ``start``, ``size``, ``images`` and ``training``,
+    and with ``segmentations``, the arguments of lime's superpixels.
+
+    Args:
+        overrides: settings to replace, such as ``dataset="shapes:heart"``.
+
+    Raises:
+        WorkbookError: no setting has that name.
+    """
+    return _profile("shapes_lab", _tables()["shapes_lab"], overrides)
+
+
+def run_name(profile: str, parameters: dict[str, object]) -> str:
+    """Return the name of a run, and of its folders: the profile's, and what was changed in it.
+
+    ``run_name("quick", {"MODEL": "resnet20"})`` is ``"quick-model-resnet20"``. Where a value
+    has other characters than a file name should have, a checksum keeps different runs apart.
+    """
+    parts = [profile]
+    for name, value in sorted(parameters.items()):
+        words = re.sub(r"[^\w.]+", "-", str(value)).strip("-.")[:40]
+        if words != str(value):
+            words += f"-{hashlib.sha256(str(value).encode()).hexdigest()[:6]}"
+        parts.append(f"{name.lower()}-{words}")
+    return "-".join(parts)
+
+
+def _tables() -> dict[str, dict]:
+    return tomllib.loads(_TOML.read_text(encoding="utf-8"))
+
+
+def _has_gpu() -> bool:
+    import torch  # slow to import, and the runner never asks
+
+    return torch.cuda.is_available()
+
+
+def _merged(base: dict, changes: dict) -> dict:
+    """Return ``base`` with ``changes``, key by key all the way down."""
+    both = {
+        key: _merged(value, changes[key]) if isinstance(value, dict) else changes[key]
+        for key, value in base.items()
+        if key in changes
+    }
+    return {**base, **changes, **both}
+
+
+def _profile(name: str, settings: dict, overrides: dict[str, object]) -> Profile:
+    changed = {}
     for key, value in overrides.items():
         if key not in settings:
             raise unknown("setting of a profile", key, settings)
-        if value != "auto":
-            settings[key] = value
+        if value not in ("auto", settings[key]):
+            changed[key] = settings[key] = value
     return Profile(
         name=name,
+        run=os.environ.get("WORKBOOK_RUN") or run_name(name, changed),
         **{k: SimpleNamespace(**v) if isinstance(v, dict) else v for k, v in settings.items()},
     )

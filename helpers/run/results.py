@@ -1,22 +1,27 @@
 """Keep every number of a run, so that no number in the report is typed by hand.
 
 A notebook says once what it looks at (:func:`start`) and then records its numbers. They go to
-``figures/<profile>/results.json``, and from there to LaTeX.
+``figures/<run>/results/<notebook>.json``, each notebook's to a file of its own, and from there to
+LaTeX (:mod:`helpers.run.latex`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import date
+from numbers import Real
 from pathlib import Path
 
-from filelock import FileLock
+import pandas as pd
 
-from helpers.measure.intervals import Estimate
 from helpers.run import files
 from helpers.run.errors import WorkbookError
+from helpers.run.estimates import Estimate
 from helpers.run.profiles import Profile
+
+NONE = "–"  # what is printed where there is no number, as for the mean of no cases
 
 _run: dict = {}
 
@@ -26,43 +31,36 @@ def start(notebook: str, profile: Profile, *, dataset: str, model: str, notes: t
 
     Args:
         notebook: its file name without the ending, such as ``"01_train_evaluate"``.
-        profile: the scale of the run; names the folder of the results.
+        profile: the scale of the run; its ``run`` names the folder of the results.
         dataset: what the numbers were measured on.
         model: what they were measured with.
         notes: provenance notes of data and weights; empty ones are left out.
     """
+    context = {
+        "dataset": dataset,
+        "model": model,
+        "notes": [note for note in dict.fromkeys(notes) if note],
+        "seed": profile.training.seed,
+    }
+    book = {"notebooks": {notebook: context}, "numbers": {}, "tables": {}}
     _run.clear()
-    _run.update(
-        notebook=notebook,
-        profile=profile.name,
-        context={
-            "dataset": dataset,
-            "model": model,
-            "notes": [note for note in dict.fromkeys(notes) if note],
-            "seed": profile.training.seed,
-        },
-    )
-
-    def begin(book: dict) -> None:
-        for kind in ("numbers", "tables"):
-            book[kind] = {k: v for k, v in book[kind].items() if v["notebook"] != notebook}
-        book["notebooks"][notebook] = _run["context"]
-
-    _update(begin)
-    print(f"Profile {profile.name}: data {dataset}, model {model}; {date.today():%-d %B %Y}.")
-    for note in _run["context"]["notes"]:
+    _run.update(notebook=notebook, run=profile.run, context=context, book=book)
+    _write(book)
+    today = date.today()
+    print(f"Profile {profile.name}: data {dataset}, model {model}; {today.day} {today:%B %Y}.")
+    for note in context["notes"]:
         print(f"Note: {note}.")
 
 
 def folder() -> Path:
-    """Return ``figures/<profile>`` of the notebook that was started.
+    """Return ``figures/<run>`` of the notebook that was started.
 
     Raises:
         WorkbookError: no notebook was started.
     """
     if not _run:
         raise WorkbookError("nothing to save to yet: call results.start(…) first")
-    return files.ROOT / "figures" / _run["profile"]
+    return files.ROOT / "figures" / _run["run"]
 
 
 def record(
@@ -70,6 +68,8 @@ def record(
     n: int | None = None, **context: str,
 ) -> str:  # fmt: skip
     """Record a number, and return it as text for the sentence that states it.
+
+    A number that there is not (nan: the mean of no cases) is kept as null and printed as a dash.
 
     Args:
         name: a path of plain words, such as ``"test/accuracy"``; one name, one number.
@@ -84,106 +84,126 @@ def record(
     """
     if not re.fullmatch(r"[\w/-]+", name):
         raise WorkbookError(f"result name {name!r}: use letters, digits, '-', '_' and '/' only")
+    folder()
     if not isinstance(value, Estimate) and hasattr(value, "item"):
         value = value.item()  # a NumPy or torch scalar
-    entry = {"value": value, "spec": spec, "unit": unit, "n": n}
+    entry = {"value": _json(value), "spec": spec, "unit": unit, "n": n}
     if isinstance(value, Estimate):
-        # NumPy's numbers, too, become numbers of JSON.
-        entry |= {k: float(getattr(value, k)) for k in ("value", "low", "high")} | {"n": value.n}
-    folder()
+        entry |= {k: _json(getattr(value, k)) for k in ("value", "low", "high")}
+        entry["n"] = int(value.n)
     entry |= {"notebook": _run["notebook"], **_run["context"], **context}
-    _update(lambda book: book["numbers"].update({name: entry}))
-    return format(value, spec) + (f" {unit}" if unit else "")
+    _add("numbers", name, entry)
+    text = as_text(value, spec)
+    return f"{text} {unit}" if unit and text != NONE else text
 
 
-def record_table(name: str, columns: dict[str, list], specs: dict[str, str] | None = None) -> None:
-    """Record a table; ``columns`` maps each heading to its cells, ``specs`` to their format."""
-    specs = specs or {}
-    cells = [
-        [format(cell, specs.get(heading, "")) for cell in column]
-        for heading, column in columns.items()
-    ]
+def record_table(
+    name: str, frame: pd.DataFrame | dict[str, list], specs: dict[str, str] | None = None
+) -> None:
+    """Record a table for the report.
+
+    Args:
+        name: the file of the report's table, such as ``"07_agreement"``.
+        frame: the table; an index with a name, or of words, is its first column. A dict maps
+            each heading to its cells.
+        specs: how to print the columns, heading to format: ``{"IoU": ".2f"}``.
+    """
+    frame = _with_key(frame)
     folder()
-    entry = {"header": list(columns), "rows": [list(row) for row in zip(*cells, strict=True)]}
-    entry["notebook"] = _run["notebook"]
-    _update(lambda book: book["tables"].update({name: entry}))
+    shown = _formatted(frame, specs or {})
+    entry = {"header": list(shown.columns), "rows": shown.to_numpy().tolist()}
+    _add("tables", name, entry | {"notebook": _run["notebook"]})
 
 
-def load(profile: str) -> dict:
-    """Return all results of a profile: ``notebooks``, ``numbers`` and ``tables``."""
-    path = files.ROOT / "figures" / profile / "results.json"
-    if not path.exists():
-        return {"notebooks": {}, "numbers": {}, "tables": {}}
-    return json.loads(path.read_text())
+def table(
+    name: str, frame: pd.DataFrame | dict[str, list], specs: dict[str, str] | None = None, *,
+    prefix: str | None = None, key: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Record a table and every number in it, and return it as it is to be shown.
+
+    The number in row ``Grad-CAM++`` and column ``mean IoU`` is recorded as
+    ``<prefix>/Grad-CAMpp/mean-IoU``; words, and cells without a number, stay in the table only.
+
+    Args:
+        name: as for :func:`record_table`.
+        frame: as for :func:`record_table`.
+        specs: as for :func:`record_table`; the numbers are printed likewise.
+        prefix: what the numbers' names begin with; the table's name if it is not given.
+        key: the column that names the rows; the first if it is not given.
+    """
+    frame, specs = _with_key(frame), specs or {}
+    key = key or frame.columns[0]
+    if key not in frame.columns:
+        raise WorkbookError(f"table {name} has no column {key!r}: {', '.join(frame.columns)}")
+    record_table(name, frame, specs)
+    for row, (_, cells) in zip(frame[key], frame.iterrows(), strict=True):
+        for column, cell in cells.items():
+            if column != key and isinstance(cell, Real | Estimate) and not isinstance(cell, bool):
+                path = f"{prefix or name}/{_slug(row)}/{_slug(column)}"
+                record(path, cell, specs.get(column, ""))
+    shown = _formatted(frame, specs).set_index(key)
+    return shown.rename_axis(index=None, columns=key)
 
 
-def _update(change) -> None:
-    """Change results.json under a lock: notebooks may run side by side."""
-    path = folder() / "results.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / ".lock"):
-        book = load(_run["profile"])
-        change(book)
-        with files.atomic(path) as partial:
-            partial.write_text(json.dumps(book, indent=1, sort_keys=True, allow_nan=False) + "\n")
+def as_text(value: float | str | Estimate | None, spec: str = "") -> str:
+    """Return a value as it is printed: formatted, or a dash where there is no number."""
+    first = value.value if isinstance(value, Estimate) else value
+    return NONE if _json(first) is None else format(value, spec)
 
 
-# ---- LaTeX -------------------------------------------------------------------------------------
-
-
-def write_latex(profile: str, target: Path) -> None:
-    r"""Write the results of a profile for the report.
-
-    ``results.tex`` defines ``\result{name}`` for every number (with ``/low``, ``/high`` and
-    ``/n`` where they exist), and one booktabs table file per recorded table is written beside
-    it. An unknown name in the report is an error, not a gap.
+def load(run: str) -> dict:
+    """Return all results of a run: ``notebooks``, ``numbers`` and ``tables``.
 
     Raises:
-        WorkbookError: the profile has no results yet.
+        WorkbookError: two notebooks have recorded a number or a table of the same name.
     """
-    book = load(profile)
-    if not book["numbers"]:
-        raise WorkbookError(f"profile {profile} has no results: make run PROFILE={profile} first")
-    lines = ["% Generated from results.json; do not edit."]
-    for name, entry in sorted(book["numbers"].items()):
-        unit = f"\\,{_escape(entry['unit'])}" if entry["unit"] else ""
-        lines.append(_definition(name, _escape(format(entry["value"], entry["spec"])) + unit))
-        for bound in ("low", "high"):
-            if bound in entry:
-                text = _escape(format(entry[bound], entry["spec"])) + unit
-                lines.append(_definition(f"{name}/{bound}", text))
-        if entry["n"] is not None:
-            lines.append(_definition(f"{name}/n", f"{entry['n']:,}".replace(",", "\\,")))
-    notes = {note: None for context in book["notebooks"].values() for note in context["notes"]}
-    if notes:
-        lines.append(_definition("notes", " ".join(f"\\item {_escape(n)}." for n in notes)))
-    lines.append(_definition("profile", profile))
-    target.mkdir(parents=True, exist_ok=True)
-    with files.atomic(target / "results.tex") as partial:
-        partial.write_text("\n".join(lines) + "\n")
-    for name, table in book["tables"].items():
-        with files.atomic(target / f"{name.replace('/', '_')}.tex") as partial:
-            partial.write_text(_booktabs(table["header"], table["rows"]))
+    merged = {"notebooks": {}, "numbers": {}, "tables": {}}
+    for path in sorted((files.ROOT / "figures" / run / "results").glob("*.json")):
+        book = json.loads(path.read_text(encoding="utf-8"))
+        for kind, entries in merged.items():
+            if twice := sorted(entries.keys() & book[kind]):
+                other = entries[twice[0]].get("notebook")
+                raise WorkbookError(
+                    f"{other} and {path.stem} both recorded {twice[0]!r}: choose another name, or "
+                    f"delete figures/{run}/results/ of a notebook that is gone"
+                )
+            entries.update(book[kind])
+    return merged
 
 
-def _definition(name: str, text: str) -> str:
-    return f"\\expandafter\\gdef\\csname result:{name}\\endcsname{{{text}}}"
+def _add(kind: str, name: str, entry: dict) -> None:
+    """Write the notebook's results with one entry more; they change only if that works."""
+    book = {**_run["book"], kind: {**_run["book"][kind], name: entry}}
+    _write(book)
+    _run["book"] = book
 
 
-def _booktabs(header: list[str], rows: list[list[str]]) -> str:
-    def line(cells: list[str]) -> str:
-        return " & ".join(_escape(cell) for cell in cells) + r" \\"
-
-    alignment = "l" + "r" * (len(header) - 1)
-    return "\n".join(
-        [f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", r"\toprule", line(header), r"\midrule",
-         *map(line, rows), r"\bottomrule", r"\end{tabular}", ""]
-    )  # fmt: skip
+def _write(book: dict) -> None:
+    with files.atomic(folder() / "results" / f"{_run['notebook']}.json") as partial:
+        text = json.dumps(book, indent=1, sort_keys=True, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
-def _escape(text: str) -> str:
-    """Escape LaTeX's special characters, and set a minus sign as one."""
-    words = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
-    text = re.sub(r"[&%$#_{}\\^~]", lambda m: words.get(m[0], "\\" + m[0]), text)
-    text = text.replace("×", r"\ensuremath{\times}")
-    return re.sub(r"(?<!\w)-(?=\d)", r"\\ensuremath{-}", text)
+def _json(value: object) -> object:
+    """Return a value for JSON: a plain number or word, and null for what is no number."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_key(frame: pd.DataFrame | dict[str, list]) -> pd.DataFrame:
+    """Return a table whose rows are named in its first column, each cell as it was given."""
+    if isinstance(frame, dict):
+        return pd.DataFrame({name: pd.Series(list(c), dtype=object) for name, c in frame.items()})
+    named = frame.index.name is not None or not isinstance(frame.index, pd.RangeIndex)
+    return (frame.reset_index(names=frame.index.name or "") if named else frame).astype(object)
+
+
+def _formatted(frame: pd.DataFrame, specs: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {name: [as_text(cell, specs.get(name, "")) for cell in frame[name]] for name in frame}
+    )
+
+
+def _slug(text: object) -> str:
+    """Return a cell as a part of a result's name: ``Grad-CAM++`` is ``Grad-CAMpp``."""
+    return re.sub(r"[^\w/-]+", "-", str(text).replace("+", "p")).strip("-")
