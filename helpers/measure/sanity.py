@@ -94,12 +94,18 @@ def likeness(a: Tensor, b: Tensor) -> dict[str, Tensor]:
 
 
 def _owners(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the modules that hold weights themselves, in order from the input."""
-    return [
+    """Return the modules that hold weights themselves, in order from the input.
+
+    What the network as a whole holds, such as the class token of a transformer, joins the image
+    behind the first module.
+    """
+    owners = [
         (name, module)
         for name, module in network.named_modules()
         if next(module.parameters(recurse=False), None) is not None
     ]
+    stem = next((name for name, _ in network.named_children()), "")
+    return sorted(owners, key=lambda owner: 0 if _within(owner[0], stem) else bool(owner[0]) + 1)
 
 
 def _within(owner: str, layer: str) -> bool:
