@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer
 
-from helpers.nets.networks import CifarResNet
+from helpers.nets.cifar_resnet import CifarResNet
 
 
 @dataclass(frozen=True)

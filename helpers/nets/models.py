@@ -12,6 +12,7 @@ from helpers.data import assets
 from helpers.data.imagenet import CLASSES as IMAGENET_CLASSES
 from helpers.data.places import classes as places365_classes
 from helpers.nets.architectures import ARCHITECTURES, Architecture, tokens_to_map
+from helpers.nets.recording import activations, find_layer
 from helpers.run.errors import WorkbookError, unknown
 
 __all__ = [
@@ -68,11 +69,7 @@ class Classifier:
         Raises:
             WorkbookError: no layer has that name; the nearest names are offered.
         """
-        modules = dict(self.network.named_modules())
-        modules.pop("")
-        if name not in modules:
-            raise unknown(f"layer of {self.name}", name, modules)
-        return modules[name]
+        return find_layer(self, name)[1]
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Scale float images [N, 3, H, W] in [0, 1] to the input size, and normalise them."""
@@ -112,17 +109,9 @@ class Classifier:
 
     def map_size(self, layer: str | None = None) -> tuple[int, ...]:
         """Return the output shape (channels, height, width) of a layer, the target if None."""
-        shapes: list[tuple[int, ...]] = []
-        module = self.layer(layer or self.architecture.target)
-        as_map = self.architecture.reshape or (lambda output: output)
-        hook = module.register_forward_hook(
-            lambda _m, _i, output: shapes.append(tuple(as_map(output).shape[1:]))
-        )
-        try:
-            self.logits(torch.zeros(1, 3, self.input_size, self.input_size))
-        finally:
-            hook.remove()
-        return shapes[0]
+        layer = layer or self.architecture.target
+        nothing = torch.zeros(1, 3, self.input_size, self.input_size)
+        return tuple(activations(self, layer, nothing).shape[1:])
 
     def to(self, device: str | torch.device) -> Classifier:
         """Move the network to a device, and return the classifier."""
@@ -154,8 +143,9 @@ def build(
             f"{name} takes images of {' or '.join(map(str, architecture.sizes))} pixels, not "
             f"{input_size}: choose another model, or another size in profiles.toml"
         )
-    torch.manual_seed(seed)
-    network = architecture.build(len(class_names), input_size <= 64).eval()
+    with torch.random.fork_rng(devices=[]):  # the reader's own random numbers go on as they were
+        torch.default_generator.manual_seed(seed)
+        network = architecture.build(len(class_names), input_size <= 64).eval()
     return Classifier(name, network, tuple(class_names), input_size, *statistics)
 
 

@@ -1,0 +1,66 @@
+"""The networks of the small laboratory: one definition for notebooks, runner and shipped weights.
+
+They are trained on Shapes, where the truth is known pixel by pixel, and are the same in every
+profile. Their numbers stand in the ``[shapes_lab]`` tables of ``profiles.toml``; trained weights
+of all of them come with the workbook (``make weights`` makes them again).
+"""
+
+from typing import NamedTuple
+
+from helpers.nets import training
+from helpers.nets.models import Classifier
+from helpers.nets.training import History, Recipe
+from helpers.run import profiles
+from helpers.run.errors import unknown
+from helpers.run.profiles import Profile
+
+NAMES = ("shapes_lab", "shapes_heart", "memoriser", "shapes_vit")
+
+
+class Plan(NamedTuple):
+    """All that a training needs: the arguments of :func:`helpers.nets.training.fit_or_load`."""
+
+    classifier: Classifier
+    profile: Profile
+    recipe: Recipe
+    start: str
+
+
+def plan(name: str) -> Plan:
+    """Return how a network of the laboratory is made, the classifier still untrained.
+
+    ``"shapes_lab"`` is the classifier of Shapes. ``"shapes_heart"`` has the same recipe and
+    cheats: a patch was planted in its training images of hearts. ``"memoriser"`` learns
+    shuffled labels by heart. ``"shapes_vit"`` is a small Vision Transformer.
+
+    Raises:
+        WorkbookError: no network of the laboratory has that name.
+    """
+    lab, changes = profiles.shapes_lab(), {}
+    match name:
+        case "shapes_lab":
+            pass
+        case "shapes_heart":
+            lab = profiles.shapes_lab(dataset="shapes:heart")
+        case "memoriser":
+            lab = profiles.shapes_lab(dataset="shapes:shuffled")
+            lab.images.train, lab.images.validation = lab.shuffled["train"], 200
+            changes = vars(lab.memoriser)
+        case "shapes_vit":
+            lab = profiles.shapes_lab(model="shapes_vit")
+            changes = vars(lab.vit)
+        case _:
+            raise unknown("network of the laboratory", name, NAMES)
+    classifier, start = training.untrained(lab)
+    return Plan(classifier, lab, training.recipe_of(lab, **changes), start)
+
+
+def trained(name: str, *, train: bool = False) -> tuple[Classifier, History]:
+    """Return a network of the laboratory, and the history of its training.
+
+    Args:
+        name: see :func:`plan`.
+        train: train it here and now, instead of taking the weights that the workbook ships.
+    """
+    made = plan(name)
+    return made.classifier, training.fit_or_load(*made, shipped=not train)
