@@ -3,16 +3,21 @@
 import io
 import json
 import math
+import multiprocessing
+import os
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from helpers import data, dissect
-from helpers.dissect import clip, concepts, recorded, similarity
-from helpers.nets import models
+from helpers.dissect import clip, concepts, similarity
+from helpers.nets import models, recording
 from helpers.run import files
 from helpers.run.errors import WorkbookError
 
@@ -78,7 +83,7 @@ def test_soft_wpmi_is_the_paper_s_formula(tables, top_k, lam, temperature):
 
 
 def test_wpmi_counts_every_image_fully(tables):
-    found = dissect.wpmi(*tables, top_k=20)
+    found = similarity.wpmi(*tables, top_k=20)
     expected = soft_wpmi_directly(*tables, 20, 2.0, 0.6, 1.0, 1.0)
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
     assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
@@ -97,13 +102,13 @@ def test_certainty_does_not_overflow(tables):
 
 def test_cosine_cubed_is_the_cosine_of_cubes(tables):
     torch.testing.assert_close(
-        dissect.cosine_cubed(*tables), cosine_cubed_directly(*tables), rtol=1e-3, atol=1e-4
+        similarity.cosine_cubed(*tables), cosine_cubed_directly(*tables), rtol=1e-3, atol=1e-4
     )
 
 
 def test_rank_reorder_is_the_error_after_ranking_by_the_word(tables):
     torch.testing.assert_close(
-        dissect.rank_reorder(*tables, top_fraction=0.2), rank_reorder_directly(*tables),
+        similarity.rank_reorder(*tables, top_fraction=0.2), rank_reorder_directly(*tables),
         rtol=1e-3, atol=1e-4,
     )  # fmt: skip
 
@@ -134,7 +139,7 @@ def test_dead_and_constant_units_have_no_label_and_change_no_other(tables, name)
     torch.testing.assert_close(found[1:-1], score(activations, table, **settings))
     labels = clip.clip_dissect({"layer": silent}, table, list(map(str, range(W))), name="t",
                                similarity=name, **settings)  # fmt: skip
-    assert [u.label == "" for u in labels.rows] == [True] + [False] * U + [True]
+    assert labels.label.isna().tolist() == [True] + [False] * U + [True]
 
 
 def test_a_layer_of_silent_units_only_has_no_label(tables):
@@ -193,8 +198,8 @@ def test_shuffling_breaks_the_tie_between_images_and_units(tables):
         clip.clip_dissect({"a": activations}, table, words, name="t", top_k=10, shuffle=seed)
         for seed in (None, 0)
     )
-    assert true.rows[0].label == "5"
-    assert shuffled.rows[0].score < true.rows[0].score
+    assert true.label[0] == "5"
+    assert shuffled.score[0] < true.score[0]
 
 
 def test_the_matrix_is_the_same_in_chunks():
@@ -208,17 +213,35 @@ def test_the_matrix_is_the_same_in_chunks():
 def test_a_key_changes_with_every_part():
     network = models.build("shapes_net", ("a", "b"), 64).network
     tensor = torch.arange(6.0)
-    base = recorded.key_of("a", 1, tensor, ["x", "y"], network)
-    assert recorded.key_of("a", 1, tensor.clone(), ("x", "y"), network) == base
+    base = clip.content("a", 1, tensor, ["x", "y"], network)
+    assert clip.content("a", 1, tensor.clone(), ["x", "y"], network) == base
+    lying_otherwise = torch.stack([tensor, tensor], dim=1)[:, 0]
+    assert clip.content("a", 1, lying_otherwise, ["x", "y"], network) == base
     other = models.build("shapes_net", ("a", "b"), 64, seed=1).network
     changed = [
         ("a", 2, tensor, ["x", "y"], network), ("a", 1, tensor + 1, ["x", "y"], network),
         ("a", 1, tensor.view(2, 3), ["x", "y"], network), ("a", 1, tensor, ["xy"], network),
         ("a", 1, tensor, ["y", "x"], network), ("a", 1, tensor, ["x", "y"], other),
         ("a", 1, tensor.double(), ["x", "y"], network), ("a", 1, tensor, ["x", "y"]),
+        ("a", "1", tensor, ["x", "y"], network),
     ]  # fmt: skip
-    keys = [recorded.key_of(*parts) for parts in changed]
+    keys = [clip.content(*parts) for parts in changed]
     assert len({base, *keys}) == len(changed) + 1
+
+
+def test_a_key_is_the_same_in_every_process():
+    code = (
+        "import torch; from helpers.dissect import clip; from helpers.nets import models\n"
+        "network = models.build('shapes_net', ('a', 'b'), 64).network\n"
+        "print(clip.content('a', 1, torch.arange(6.0), ['x', 'y'], network))"
+    )
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    network = models.build("shapes_net", ("a", "b"), 64).network
+    assert there.stdout.strip() == clip.content("a", 1, torch.arange(6.0), ["x", "y"], network)
+
+
+def records():
+    return sorted((files.data_folder() / "cache" / "dissection").rglob("output.pkl"))
 
 
 def test_a_record_is_made_once_and_a_damaged_one_again():
@@ -229,14 +252,60 @@ def test_a_record_is_made_once_and_a_damaged_one_again():
         return torch.arange(3.0)
 
     for _ in range(2):
-        assert torch.equal(recorded.recorded("units", "k", compute), torch.arange(3.0))
+        assert torch.equal(clip.recorded("units", "k", compute), torch.arange(3.0))
     assert len(calls) == 1
-    (path,) = (files.data_folder() / "cache" / "dissection").iterdir()
-    path.write_bytes(b"half a file")
-    assert torch.equal(recorded.recorded("units", "k", compute), torch.arange(3.0))
-    assert len(calls) == 2
-    recorded.recorded("units", "k", compute)
-    assert len(calls) == 2
+    (path,) = records()
+    whole = path.read_bytes()
+    for damaged in (b"half a file", whole[: len(whole) // 2], b""):
+        path.write_bytes(damaged)
+        calls.clear()
+        for _ in range(2):
+            assert torch.equal(clip.recorded("units", "k", compute), torch.arange(3.0))
+        assert len(calls) == 1
+    clip.recorded("words", "k", compute)
+    clip.recorded("units", "other", compute)
+    assert len(calls) == 3
+    assert len(records()) == 3
+
+
+def compute_beside_others(folder, key, barrier):
+    """In a process of its own: begin together with the others, and leave a trace of computing."""
+    os.environ["WORKBOOK_DATA"] = str(folder)
+
+    def compute():
+        (folder / f"{key}-{os.getpid()}").touch()
+        return torch.full((9000,), float(key))
+
+    barrier.wait(timeout=60)
+    for _ in range(5):
+        assert clip.recorded("units", key, compute).eq(float(key)).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+def test_processes_that_record_at_once_do_not_disturb_each_other(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    workers = [context.Process(target=compute_beside_others, args=(tmp_path, key, barrier))
+               for key in ("1", "1", "2", "2")]  # fmt: skip
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    found = [path.name for path in tmp_path.rglob("output.pkl*")]
+    assert found == ["output.pkl"] * 2, "two records, and no half-written file"
+    computed = sorted(path.name[0] for path in tmp_path.glob("?-*"))
+    assert set(computed) == {"1", "2"}
+    assert len(computed) <= 4, "no process computes a record twice"
+
+
+def test_a_fault_leaves_no_record():
+    def compute():
+        raise WorkbookError("no such layer")
+
+    with pytest.raises(WorkbookError, match="no such layer"):
+        clip.recorded("units", "k", compute)
+    assert not records()
 
 
 # ---- the whole path, with a tiny CLIP and random networks --------------------------------------
@@ -310,7 +379,7 @@ def test_embeddings_are_those_of_open_clip(tiny_clip, seen):
 def test_two_networks_are_dissected_end_to_end_and_again_from_records(tiny_clip, seen, monkeypatch):
     first = dissect_both(clip.Encoder(tiny_clip[0]), seen)
     assert [len(first[name]) for name in ("narrow", "wide")] == [24 + 96, 64 + 256]
-    assert all(u.label in WORDS for u in first["wide"].named.rows)
+    assert first["wide"].label.dropna().isin(WORDS).all()
     difference = dissect.compare(*first.values())
     assert sum(map(len, difference)) <= len(WORDS)
 
@@ -319,7 +388,9 @@ def test_two_networks_are_dissected_end_to_end_and_again_from_records(tiny_clip,
 
     monkeypatch.setattr(clip.Encoder, "_loaded", property(gone))
     monkeypatch.setattr(models.Classifier, "logits", gone)
-    assert dissect_both(clip.Encoder(tiny_clip[0]), seen) == first
+    again = dissect_both(clip.Encoder(tiny_clip[0]), seen)
+    for name, labels in first.items():
+        pd.testing.assert_frame_equal(again[name], labels, check_exact=True)
     changed = seen.clone()
     changed[0, 0, 0, 0] += 0.5
     with pytest.raises(AssertionError, match="not be loaded"):
@@ -328,28 +399,33 @@ def test_two_networks_are_dissected_end_to_end_and_again_from_records(tiny_clip,
 
 def test_activations_are_means_over_the_map_and_of_all_layers_in_one_pass(seen, monkeypatch):
     model = networks()["narrow"]
-    passes = []
-    logits = models.Classifier.logits
-    monkeypatch.setattr(models.Classifier, "logits",
-                        lambda self, *args: passes.append(1) or logits(self, *args))  # fmt: skip
+    shown = []
+    forward = model.network.forward
+    monkeypatch.setattr(model.network, "forward", lambda x: shown.append(len(x)) or forward(x))
     found = clip.unit_activations(model, ["layer1", "layer3"], seen, batch_size=5)
-    assert len(passes) == 1
-    maps = []
-    hook = model.layer("layer1").register_forward_hook(lambda _m, _i, o: maps.append(o))
-    model.logits(seen)
-    hook.remove()
-    torch.testing.assert_close(found["layer1"], maps[0].mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
-    assert not [m for m in model.network.modules() if m._forward_hooks]
-    retrained = models.build("shapes_net", tuple("abc"), 64, seed=1)
-    other = clip.unit_activations(retrained, ["layer1"], seen)
-    assert not torch.allclose(other["layer1"], found["layer1"])
+    assert sum(shown) == len(seen)
+    for layer in ("layer1", "layer3"):
+        maps = recording.activations(model, layer, seen)
+        torch.testing.assert_close(found[layer], maps.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
+    shown.clear()
+    again = clip.unit_activations(model, ["layer3"], seen)
+    assert torch.equal(again["layer3"], found["layer3"])
+    assert not shown, "what is recorded is not computed again"
+    with torch.no_grad():
+        next(model.network.parameters())[0] += 1
+    clip.unit_activations(model, ["layer3"], seen)
+    assert sum(shown) == len(seen), "another network has other activations"
 
 
-def test_a_layer_that_is_called_twice_is_told_apart_from_images(seen, one_line):
+def test_a_layer_that_is_called_twice_or_unknown_is_an_error(seen, one_line):
     model = networks()["wide"]
     with pytest.raises(WorkbookError) as error:
         clip.unit_activations(model, ["layer1.0.relu"], seen)
-    one_line(error, "layer1.0.relu", "called 2 times")
+    one_line(error, "layer1.0.relu", "called several times", "layer1.0")
+    with pytest.raises(WorkbookError) as error:
+        clip.unit_activations(model, ["layer9"], seen)
+    one_line(error, "'layer9'", "layer1")
+    assert not records()
 
 
 def test_an_unknown_or_broken_encoder_is_named(tmp_path, one_line):
@@ -370,7 +446,7 @@ def test_a_probe_set_of_one_class_is_cropped_from_its_images(one_line):
     assert crops.shape == (7, 3, 64, 64)
     assert 0 <= crops.min() < crops.max() <= 1
     assert torch.equal(crops, clip.crops_of_class(images, "ring", 7))
-    assert len({recorded.key_of(crop) for crop in crops}) == 7
+    assert len({clip.content(crop) for crop in crops}) == 7
     with pytest.raises(WorkbookError) as error:
         clip.crops_of_class(images, "rings", 7)
     one_line(error, "'rings'", "ring")

@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from helpers import data
-from helpers.course.explorers import browse
+from helpers.course import explorers
 from helpers.data import assets, places
 from helpers.dissect import concepts, netdissect, published, units
-from helpers.dissect.units import Unit, UnitLabels
 from helpers.nets import models
 from helpers.run.errors import WorkbookError
 
@@ -138,8 +138,8 @@ def test_dead_and_constant_units_and_concepts_without_pixels(known):
     assert d.count() == {"colour": 1}
     assert d.count("concept") == {"colour: red": 1}
     table = netdissect.labels("known", {"conv": d})
-    assert [u.label for u in table.rows] == ["colour: red", "", "", ""]
-    assert [u.category for u in table.rows] == ["colour", "", "", ""]
+    assert table.label.fillna("").tolist() == ["colour: red", "", "", ""]
+    assert table.category.fillna("").tolist() == ["colour", "", "", ""]
 
 
 def test_a_probe_set_without_labels_is_refused(classifier, probe, one_line):
@@ -182,6 +182,16 @@ def test_units_that_do_not_exist_cannot_be_ablated(classifier, one_line):
     one_line(error, "layer3", "no unit 96")
 
 
+def test_a_layer_that_is_called_twice_is_refused_by_both(probe, one_line):
+    model = models.build("resnet18", tuple("abc"), 64)
+    with pytest.raises(WorkbookError) as error:
+        netdissect.dissect(model, ["layer1.0.relu"], probe[:2])
+    one_line(error, "layer1.0.relu", "several times", "layer1.0")
+    with pytest.raises(WorkbookError), netdissect.ablated(model, "layer1.0.relu", [0]):
+        model.logits(probe.images[:2])
+    assert not [m for m in model.network.modules() if m._forward_hooks]
+
+
 def test_tokens_are_ablated_by_channel(probe):
     vit = models.build("shapes_vit", tuple("abc"), 64)
     layer = vit.architecture.stages[0]
@@ -195,21 +205,40 @@ def test_tokens_are_ablated_by_channel(probe):
 
 
 def table(labels, name="table", layer="layer1"):
-    kinds = [concepts.category(word) if word else "" for word in labels]
-    rows = zip(range(len(labels)), labels, kinds, strict=True)
-    return UnitLabels(name, tuple(Unit(layer, u, w, 1.0 + u, k) for u, w, k in rows))
+    """Units that are called so; "" is a silent one."""
+    kinds = [concepts.category(word) if word else None for word in labels]
+    scores = [1.0 + unit if word else math.nan for unit, word in enumerate(labels)]
+    columns = [layer, range(len(labels)), [word or None for word in labels], scores, kinds]
+    found = pd.DataFrame(dict(zip(units.COLUMNS, columns, strict=True)))
+    found.attrs = {"name": name, "note": ""}
+    return found
 
 
 def test_each_unit_gets_its_best_word_and_silent_ones_none():
     scores = torch.tensor([[0.1, 0.9], [0.5, 0.2], [math.nan, math.nan]])
     found = units.from_scores("t", {"layer1": scores, "layer2": scores[:1]}, ["dog", "red"])
-    assert [u.label for u in found.rows] == ["red", "dog", "", "red"]
-    assert [u.category for u in found.rows] == ["colour", "object", "", "colour"]
-    assert found.layers == ("layer1", "layer2")
-    assert math.isnan(found.rows[2].score)
-    assert len(found.of("layer1")) == 3
-    assert len(found.named) == 3
-    assert found.surviving(0.6) == 2 / 4
+    assert list(found.columns) == units.COLUMNS
+    assert found.label.fillna("").tolist() == ["red", "dog", "", "red"]
+    assert found.category.fillna("").tolist() == ["colour", "object", "", "colour"]
+    assert found.layer.tolist() == ["layer1"] * 3 + ["layer2"]
+    assert found.unit.tolist() == [0, 1, 2, 0]
+    assert math.isnan(found.score[2])
+    assert found.score.dropna().tolist() == pytest.approx([0.9, 0.5, 0.9])
+    assert (found.score >= 0.6).mean() == 2 / 4, "the share of labels that survive a cut-off"
+
+
+def test_the_name_and_note_stay_with_a_table_through_what_one_does_with_it():
+    found = table(["dog", "red", ""])
+    found.attrs = {"name": "mine", "note": "by others"}
+    for part in (
+        found[found.layer == "layer1"], found.dropna(subset="label"), found.query("unit > 0"),
+        found.sort_values("score"), found.nlargest(1, "score"), found.head(1),
+        found.assign(unit=found.unit + 1), found.reset_index(drop=True), found.copy(),
+    ):  # fmt: skip
+        assert part.attrs == found.attrs
+        assert units.name_of(part) == "mine"
+    found.attrs.clear()
+    assert units.name_of(found) == "this table"
 
 
 def test_words_and_columns_must_match(one_line):
@@ -218,22 +247,27 @@ def test_words_and_columns_must_match(one_line):
     one_line(error, "layer1", "3 words, not 2")
 
 
-def test_counts_and_shares_leave_out_units_without_a_label():
+def test_counts_and_shares_leave_out_units_without_a_label(one_line):
     found = table(["dog", "dog", "red", ""])
-    assert found.counts() == {"dog": 2, "red": 1}
-    assert list(found.counts()) == ["dog", "red"]
-    assert found.counts("category") == {"object": 2, "colour": 1}
-    assert found.share("object")[:1] == (2 / 3,)
-    assert found.share("object").n == 3
+    assert found.label.value_counts().to_dict() == {"dog": 2, "red": 1}
+    assert found.category.value_counts().to_dict() == {"object": 2, "colour": 1}
+    assert units.share(found, "object")[:1] == (2 / 3,)
+    assert units.share(found, "object").n == 3
+    assert units.share(found, "scene").value == 0
+    with pytest.raises(WorkbookError) as error:
+        units.share(found[found.layer == "layer9"], "object")
+    one_line(error, "table labels no unit", "layer")
 
 
 def test_plural_and_capitals_make_no_new_concept():
-    assert table(["Dog", "dogs", "galleries", "gallery", "boxes", "box"]).concepts() == {
-        "dog", "gallery", "box",
-    }  # fmt: skip
-    assert [units.stem(w) for w in ("bus", "grass", "gas", "tennis", "churches")] == [
-        "bus", "grass", "gas", "tennis", "church",
-    ]  # fmt: skip
+    found = table(["Dog", "dogs", "galleries", "gallery", "boxes", "box", "red", ""])
+    assert units.distinct(found) == {"dog", "gallery", "box", "red"}
+    assert units.distinct(found, "colour") == {"red"}
+    plurals = {"churches": "church", "Taxis": "taxi", "wolves": "wolf", "ties": "tie",
+               "potatoes": "potato", "gloves": "glove", "houses": "house"}  # fmt: skip
+    assert {word: concepts.singular(word) for word in plurals} == plurals
+    for word in ("bus", "grass", "gas", "tennis", "atlas", "dog", "yes"):
+        assert concepts.singular(word) == word
 
 
 def test_networks_of_different_width_are_compared_by_concept():
@@ -261,10 +295,29 @@ def test_tables_without_a_common_unit_are_not_compared(one_line):
 def test_a_table_is_written_and_read(tmp_path):
     found = table(["dog", "red, or pink", "cat"])
     units.write_csv(found, tmp_path / "t.csv")
-    assert units.read_csv(tmp_path / "t.csv", "table") == found
+    pd.testing.assert_frame_equal(units.read_csv(tmp_path / "t.csv", "table"), found)
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "layer,unit,description\nlayer1,0,dog\n"])
+def test_silent_units_and_odd_words_survive_a_file(tmp_path):
+    """Some of our words are null, nan and NA to pandas; some numbers have sixteen digits."""
+    found = table(["null", "nan", "", "NA"])
+    found.loc[0, "score"] = 0.1 + 0.2
+    units.write_csv(found, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(
+        units.read_csv(tmp_path / "t.csv", "table"), found, check_exact=True
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        "layer,unit,description\nlayer1,0,dog\n",
+        "layer,unit,description,similarity\n",
+        "layer,unit,description,similarity\nlayer1,0,dog,high\n",
+    ],
+)
 def test_a_table_with_other_columns_is_refused(tmp_path, text, one_line):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(WorkbookError) as error:
@@ -278,26 +331,51 @@ def test_netdissect_tables_are_counted_from_one(tmp_path):
         "3,material,metal,0.01\n"
     )
     found = units.read_netdissect(tmp_path / "n.csv", "layer4", "n")
-    assert [u[1:] for u in found.rows] == [
-        (0, "golf course", 0.08, "scene"), (1, "red", 0.05, "colour"),
-        (2, "metal", 0.01, "texture"),
+    assert found.to_numpy().tolist() == [
+        ["layer4", 0, "golf course", 0.08, "scene"], ["layer4", 1, "red", 0.05, "colour"],
+        ["layer4", 2, "metal", 0.01, "texture"],
     ]  # fmt: skip
 
 
-def test_browsing_filters_by_layer_unit_and_word():
-    found = table(["Big Dog", "cat", "hot dog"])
-    assert len(browse.lines(found)) == 4
-    assert "hot dog" in browse.lines(found, word="DOG")[1], "best score first"
-    assert len(browse.lines(found, unit=1)) == 2
-    assert len(browse.lines(found, layer="layer2")) == 1
-    assert browse.lines(found, rows=1)[-1] == "… and 2 more"
+@pytest.fixture
+def browser():
+    other = table(["dog"] * 40, "other", layer="layer2")
+    return explorers.browse({"a": table(["Big Dog", "cat", "", "hot dog"], "mine"), "b": other})
 
 
-def test_the_table_is_printed_where_widgets_cannot_be_shown(capsys):
-    browse.browse({("net", "words"): table(["dog", "cat"], "my table")})
-    text = capsys.readouterr().out
-    assert "my table" in text
-    assert "dog" in text
+def test_browsing_filters_by_table_layer_unit_and_word(browser):
+    def found():
+        return browser.table.label.tolist()
+
+    assert found() == ["hot dog", "cat", "Big Dog"], "best score first, none without a label"
+    browser.controls["word"].value = "DOG"
+    assert found() == ["hot dog", "Big Dog"]
+    browser.controls["unit"].value = "0"
+    assert found() == ["Big Dog"]
+    browser.controls["word"].value = "C++ ("
+    assert found() == []
+    assert "no unit" in browser.text
+    browser.controls["word"].value = browser.controls["unit"].value = ""
+    browser.controls["layer"].value = "layer2"
+    assert found() == []
+    browser.controls["table"].value = "other"
+    assert found() == ["dog"] * 12
+    assert "40 units" in browser.text
+    assert "the first 12" in browser.text
+
+
+def test_the_table_stands_where_widgets_cannot_be_shown(browser):
+    bundle = browser._repr_mimebundle_()
+    for kind in ("text/html", "text/plain"):
+        assert "mine" in bundle[kind]
+        assert "hot dog" in bundle[kind]
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_a_table_without_labels_is_not_browsed(one_line):
+    with pytest.raises(WorkbookError) as error:
+        explorers.browse({"a": table(["", ""], "mine")})
+    one_line(error, "mine labels no unit", "dissect")
 
 
 # ---- concept sets and categories ---------------------------------------------------------------
@@ -423,10 +501,11 @@ def test_published_labels_are_read_with_their_provenance():
     assert len(tables) == 7
     for (network, setting), labels in tables.items():
         assert len(labels) == 896, (network, setting)
-        assert labels.layers == ("layer2", "layer3", "layer4")
-        assert "labels" in labels.note
-        assert np.isfinite([u.score for u in labels.rows]).all()
-        unknown = {u.label for u in labels.rows if not concepts.known(u.label)}
+        assert labels.layer.unique().tolist() == ["layer2", "layer3", "layer4"]
+        assert "labels" in labels.attrs["note"]
+        assert network in labels.attrs["name"]
+        assert np.isfinite(labels.score).all()
+        unknown = {label for label in labels.label if not concepts.known(label)}
         assert not unknown, f"no category for {unknown}"
     broden = tables[published.PLACES, "20k words, Broden probe"]
     assert published.vocabulary(broden, "20k") == 1
@@ -441,8 +520,8 @@ def test_units_are_numbered_as_in_netdissect():
     assert len(by_pixels) == 512
     assert units.agreement(by_pixels, labels).label.value > 0.1
     for shift in (-1, 1):
-        moved = tuple(u._replace(unit=u.unit + shift) for u in by_pixels.rows)
-        assert units.agreement(UnitLabels("moved", moved), labels).label.value < 0.02
+        moved = by_pixels.assign(unit=by_pixels.unit + shift)
+        assert units.agreement(moved, labels).label.value < 0.02
 
 
 @pytest.mark.mirror

@@ -3,16 +3,18 @@
 - :mod:`.netdissect`: NetDissect, on images whose pixels are labelled;
 - :mod:`.similarity` and :mod:`.clip`: CLIP-Dissect, on any images;
 - :mod:`.units`: tables of labelled units, and comparisons of them;
-- :mod:`.concepts`: concept sets, and the category of each word.
+- :mod:`.concepts`: concept sets, and the category of each word;
+- :mod:`.published`: labels that others have computed.
 """
 
-from helpers.dissect.clip import Encoder, clip_dissect, images_by_words, unit_activations
-from helpers.dissect.netdissect import Dissection, ablated, dissect, thresholds
-from helpers.dissect.similarity import SIMILARITIES, cosine_cubed, rank_reorder, soft_wpmi, wpmi
-from helpers.dissect.units import UnitLabels, agreement, compare, from_scores
+from helpers.dissect import clip, concepts, netdissect, published, similarity, units
+from helpers.dissect.clip import clip_dissect, unit_activations
+from helpers.dissect.netdissect import Dissection, ablated, dissect
+from helpers.dissect.similarity import SIMILARITIES, soft_wpmi
+from helpers.dissect.units import agreement, compare
 
 __all__ = [
-    "SIMILARITIES", "Dissection", "Encoder", "UnitLabels", "ablated", "agreement", "clip_dissect",
-    "compare", "cosine_cubed", "dissect", "from_scores", "images_by_words", "rank_reorder",
-    "soft_wpmi", "thresholds", "unit_activations", "wpmi",
+    "SIMILARITIES", "Dissection", "ablated", "agreement", "clip", "clip_dissect", "compare",
+    "concepts", "dissect", "netdissect", "published", "similarity", "soft_wpmi",
+    "unit_activations", "units",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """What CLIP-Dissect needs of CLIP and of the network: embeddings and unit activations.
 
-Each is computed once and recorded under a key of its content (:mod:`.recorded`): the embeddings
+Each is computed once and recorded under a key of its content (:func:`recorded`): the embeddings
 of the probe images serve every network and layer, those of the words every probe set. With
 records of all three at hand, CLIP itself is never loaded.
 
@@ -13,17 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import joblib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from pandas import DataFrame
+from torch import Tensor, nn
 
 from helpers.data import ImageSet, assets
 from helpers.dissect import units
 from helpers.dissect.concepts import category as category_of
-from helpers.dissect.recorded import key_of, recorded
 from helpers.dissect.similarity import SIMILARITIES
+from helpers.nets import recording
 from helpers.nets.models import Classifier, best_device
+from helpers.run import files
 from helpers.run.errors import WorkbookError, unknown
 
 # Weights that the workbook knows: asset -> architecture of open_clip.
@@ -86,7 +89,7 @@ class Encoder:
                 parts.append(network.encode_image(batch.to(_device_of(network))).float().cpu())
             return F.normalize(torch.cat(parts), dim=1)
 
-        return recorded("images", key_of(self.name, images), compute)
+        return recorded("images", content(self.name, images), compute)
 
     @torch.inference_mode()
     def words(self, words: Sequence[str], template: str = "{}", batch_size: int = 512) -> Tensor:
@@ -109,7 +112,7 @@ class Encoder:
             ]
             return F.normalize(torch.cat(parts).float().cpu(), dim=1)
 
-        return recorded("words", key_of(self.name, template, words), compute)
+        return recorded("words", content(self.name, template, list(words)), compute)
 
 
 def images_by_words(images: Tensor, words: Tensor, chunk: int = 4096) -> Tensor:
@@ -120,55 +123,29 @@ def images_by_words(images: Tensor, words: Tensor, chunk: int = 4096) -> Tensor:
     return table
 
 
-@torch.inference_mode()
 def unit_activations(
     classifier: Classifier, layers: Sequence[str], images: Tensor, batch_size: int = 64
 ) -> dict[str, Tensor]:
     """Return per layer the activation of each unit, averaged over its map, float32 [N, units].
 
-    One pass for all layers that are not yet recorded.
+    One pass over the images where a layer is not yet recorded.
 
     Raises:
-        WorkbookError: unknown layer.
+        WorkbookError: unknown layer, or one that is called several times in one pass.
     """
-    modules = {layer: classifier.layer(layer) for layer in layers}
-    weights = key_of(classifier.name, classifier.input_size, str(classifier.mean),
-                     str(classifier.std), classifier.network)  # fmt: skip
-    pixels = key_of(images)
-    found: dict[str, list[Tensor]] = {}
-
-    def one_pass() -> None:
-        as_map = classifier.architecture.reshape or (lambda output: output)
-        found.update({layer: [] for layer in layers})
-
-        def note(layer: str):
-            def hook(_module, _inputs, output: Tensor) -> None:
-                maps = as_map(output).float()
-                maps = maps.mean(dim=(2, 3)) if maps.ndim == 4 else maps
-                found[layer].append(maps.cpu().clone())
-
-            return hook
-
-        hooks = [module.register_forward_hook(note(layer)) for layer, module in modules.items()]
-        try:
-            classifier.logits(images, batch_size)
-        finally:
-            for hook in hooks:
-                hook.remove()
+    for layer in layers:
+        recording.find_layer(classifier, layer)
+    about = (classifier.name, classifier.input_size, str(classifier.mean), str(classifier.std))
+    key = content(*about, classifier.network, images)
+    found: dict[str, Tensor] = {}
 
     def compute(layer: str) -> Tensor:
         if not found:
-            one_pass()
-        values = torch.cat(found[layer])
-        if len(values) != len(images):
-            raise WorkbookError(
-                f"the layer {layer} is called {len(values) // len(images)} times in one pass: "
-                "choose the block around it"
-            )
-        return values
+            found.update(recording.unit_means(classifier, layers, images, batch_size))
+        return found[layer]
 
     return {
-        layer: recorded("units", key_of(weights, pixels, layer), lambda layer=layer: compute(layer))
+        layer: recorded("units", f"{layer} {key}", lambda layer=layer: compute(layer))
         for layer in layers
     }
 
@@ -177,8 +154,8 @@ def clip_dissect(
     activations: Mapping[str, Tensor], table: Tensor, words: Sequence[str], *, name: str,
     similarity: str = "soft_wpmi", category: Callable[[str], str] = category_of,
     shuffle: int | None = None, note: str = "", **parameters,
-) -> units.UnitLabels:  # fmt: skip
-    """Label every unit with a word: CLIP-Dissect, once the three tables are there.
+) -> DataFrame:  # fmt: skip
+    """Label every unit with a word: CLIP-Dissect, once the activations and the table are there.
 
     Args:
         activations: per layer float [images, units], see :func:`unit_activations`.
@@ -191,6 +168,9 @@ def clip_dissect(
             the activations. What labels score now is what they score by chance.
         note: provenance, if there is any to tell.
         parameters: of the similarity, such as ``top_k``.
+
+    Returns:
+        a table of :mod:`.units`.
 
     Raises:
         WorkbookError: unknown similarity, an empty concept set, tables that do not match, fewer
@@ -238,6 +218,36 @@ def crops_of_class(images: ImageSet, class_name: str, n: int, seed: int = 0) -> 
         crop = F.interpolate(crop, (height, width), mode="bilinear", antialias=True)
         crops.append(crop.flip(-1) if rng.random() < 0.5 else crop)
     return torch.cat(crops).clip(0, 1)
+
+
+def recorded(kind: str, key: str, compute: Callable[[], Tensor]) -> Tensor:
+    """Return what was recorded under the key, else compute it and record it.
+
+    Records lie in ``data/cache/dissection`` and may be deleted. One that can't be read is made
+    again. They are pickles: take none from elsewhere.
+    """
+    memory = joblib.Memory(files.data_folder() / "cache" / "dissection", verbose=0)
+    return torch.from_numpy(memory.cache(_computed, ignore=["compute"])(kind, key, compute))
+
+
+def content(*parts: str | int | list[str] | Tensor | nn.Module) -> str:
+    """Return a short text that changes when any part does: the bytes of tensors and weights, too.
+
+    joblib alone would hash how a tensor lies in memory as well.
+    """
+    digests = []
+    for part in parts:
+        match part:
+            case Tensor():
+                part = np.ascontiguousarray(part.detach().cpu().numpy())
+            case nn.Module():
+                part = [f"{name} {content(value)}" for name, value in part.state_dict().items()]
+        digests.append(joblib.hash(part))
+    return joblib.hash(digests)
+
+
+def _computed(kind: str, key: str, compute: Callable[[], Tensor]) -> np.ndarray:
+    return compute().numpy()
 
 
 def _device_of(network) -> torch.device:

@@ -23,6 +23,13 @@ SETS = {  # name -> asset, or None for the class names of ImageNet
 # Our own annotation; the file says how it was made.
 _TABLE = Path(__file__).parents[2] / "data" / "concepts" / "categories.toml"
 _PLACE_ENDINGS = ("indoor", "outdoor", "interior", "exterior")
+_IRREGULAR = {
+    "areas": "area", "bananas": "banana", "buses": "bus", "cameras": "camera",
+    "campuses": "campus", "cinemas": "cinema", "cookies": "cookie", "menus": "menu",
+    "potatoes": "potato", "scarves": "scarf", "seas": "sea", "skis": "ski", "spas": "spa",
+    "taxis": "taxi", "teas": "tea", "ties": "tie", "tomatoes": "tomato", "villas": "villa",
+    "wolves": "wolf",
+}  # fmt: skip
 
 
 def words(concept_set: str) -> tuple[str, ...]:
@@ -71,12 +78,28 @@ def known(word: str) -> bool:
     return _lookup(word) is not None
 
 
+def singular(word: str) -> str:
+    """Return a word without capitals and plural, so that "Galleries" equals "gallery".
+
+    A word that only looks like a plural stays ("bus", "atlas"). What libraries of English do to
+    the words of our sets is worse: they are lists of names, tags and nouns, not sentences.
+    """
+    word = word.casefold().strip()
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is", "as")):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-2] if word.endswith(("xes", "ches", "shes", "sses")) else word[:-1]
+
+
 @cache
 def _lookup(word: str) -> str | None:
     """Try the word, its singular, class names of ImageNet, endings, and the last word."""
     table, classes, heads = _tables()
     word = " ".join(word.replace("_", " ").split()).casefold()
-    forms = [word, *_singulars(word)]
+    forms = [word, singular(word)]
     for form in forms:
         if form in table:
             return table[form]
@@ -101,15 +124,6 @@ def _tables() -> tuple[dict[str, str], frozenset[str], frozenset[str]]:
     classes = frozenset(name.casefold() for name in IMAGENET_CLASSES)
     heads = frozenset(head for name in classes if len(head := name.split()[-1]) > 2)
     return table, classes, heads
-
-
-def _singulars(word: str) -> list[str]:
-    """Return what the word may be the plural of."""
-    found = []
-    for ending, instead in (("ies", "y"), ("ves", "f"), ("es", ""), ("s", "")):
-        if word.endswith(ending) and len(word) > len(ending) + 2 and not word.endswith("ss"):
-            found.append(word.removesuffix(ending) + instead)
-    return found
 
 
 def _read(path: Path) -> list[str]:

@@ -6,16 +6,18 @@ set, scaled up to the size of the labels, and compared with the pixels of every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from pandas import DataFrame
 from torch import Tensor
 
 from helpers.data import ImageSet
-from helpers.dissect.units import UnitLabels, from_scores
+from helpers.dissect.units import from_scores
+from helpers.nets import recording
 from helpers.nets.models import Classifier
 from helpers.run.errors import WorkbookError
 
@@ -180,15 +182,12 @@ def ablated(classifier: Classifier, layer: str, units: Sequence[int]) -> Iterato
         raise WorkbookError(f"{layer} has units 0 to {n_units - 1}, and no unit {wrong[0]}")
     dim = 1 if classifier.architecture.reshape is None else -1
 
-    def silence(_module, _inputs, output: Tensor) -> Tensor:
+    def silence(output: Tensor) -> Tensor:
         index = torch.tensor(list(units), dtype=torch.long, device=output.device)
         return output.index_fill(dim, index, 0.0)
 
-    hook = classifier.layer(layer).register_forward_hook(silence)
-    try:
+    with recording.edited(classifier, layer, silence):
         yield
-    finally:
-        hook.remove()
 
 
 def _indicators(images: ImageSet) -> Tensor:
@@ -204,32 +203,23 @@ def _maps(
     classifier: Classifier, layers: Sequence[str], images: Tensor, batch_size: int
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the maps [n, units, h, w] of all layers, batch by batch, on the CPU."""
-    as_map: Callable[[Tensor], Tensor] = classifier.architecture.reshape or (lambda output: output)
-    seen: dict[str, Tensor] = {}
-
-    def note(layer: str):
-        return lambda _module, _inputs, output: seen.update({layer: output.float().cpu().clone()})
-
-    hooks = [classifier.layer(layer).register_forward_hook(note(layer)) for layer in layers]
-    try:
+    with recording.record(classifier, layers) as seen:
         for batch in images.split(batch_size):
+            seen.clear()
             classifier.logits(batch, batch_size)
-            found = {layer: as_map(seen[layer]) for layer in layers}
+            found = dict(seen)
             for layer, maps in found.items():
                 if maps.ndim != 4:
                     raise WorkbookError(
                         f"the layer {layer} has no height and width: choose one before the pooling"
                     )
             yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def labels(
     name: str, dissections: Mapping[str, Dissection], at_least: float = DETECTOR
-) -> UnitLabels:
-    """Return the detectors as a table of labels "category: concept"; other units have none."""
+) -> DataFrame:
+    """Return a table of :mod:`.units`: detectors are called "category: concept", others nothing."""
     words = [": ".join(concept) for concept in next(iter(dissections.values())).concepts]
     scores = {
         layer: d.iou.masked_fill(d.best()[0][:, None] <= at_least, torch.nan)

@@ -6,9 +6,10 @@ the labels bear them out is for the reader to check (:func:`vocabulary`).
 
 from __future__ import annotations
 
+from pandas import DataFrame
+
 from helpers.data import assets
 from helpers.dissect import concepts, units
-from helpers.dissect.units import UnitLabels
 
 IMAGENET, PLACES = "ImageNet", "Places365"
 
@@ -34,7 +35,7 @@ def available() -> bool:
     return all(assets.available(name) for name in (*CLIP_DISSECT.values(), NETDISSECT))
 
 
-def clip_dissect() -> dict[tuple[str, str], UnitLabels]:
+def clip_dissect() -> dict[tuple[str, str], DataFrame]:
     """Return the labels by (network, setting), layers 2 to 4 of each.
 
     Raises:
@@ -44,11 +45,11 @@ def clip_dissect() -> dict[tuple[str, str], UnitLabels]:
     for (network, setting), name in CLIP_DISSECT.items():
         asset = assets.fetch(name)
         table = units.read_csv(asset.path, f"{network}: {setting}", asset.note)
-        found[network, setting] = table.where(lambda unit: unit.layer[-1] in "234")
+        found[network, setting] = table[table.layer.str[-1].isin(["2", "3", "4"])]
     return found
 
 
-def netdissect() -> UnitLabels:
+def netdissect() -> DataFrame:
     """Return NetDissect's labels of the last layer of the Places365 network.
 
     Raises:
@@ -58,8 +59,7 @@ def netdissect() -> UnitLabels:
     return units.read_netdissect(asset.path, "layer4", f"{PLACES}: NetDissect", asset.note)
 
 
-def vocabulary(labels: UnitLabels, concept_set: str) -> float:
+def vocabulary(labels: DataFrame, concept_set: str) -> float:
     """Return the share of the labels that are words of a concept set: 1 if it was used."""
     words = {word.casefold() for word in concepts.words(concept_set)}
-    given = [row.label.casefold() for row in labels.named.rows]
-    return sum(label in words for label in given) / len(given)
+    return float(labels.label.dropna().str.casefold().isin(words).mean())

@@ -1,104 +1,45 @@
-"""Labelled units: one table for every way of naming them, and what can be asked of it."""
+"""Labelled units: one table for every way of naming them, and what can be asked of two of them.
+
+A table is a pandas DataFrame with a row per unit:
+
+- ``layer`` and ``unit``, its number, counted from 0;
+- ``label``, and its ``category``; missing where a unit is silent and has none;
+- ``score``, how well the label describes the unit; its scale depends on the method.
+
+``table.attrs`` holds its ``name``, what was labelled and how, and a ``note`` on provenance where
+the labels were computed by others. So ``table[table.layer == "layer4"]`` are the units of a layer,
+``table.label.value_counts()`` counts those that have a label, and
+``(table.score >= cut).mean()`` is the share of all units that survive a cut-off.
+"""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+import pandas as pd
+from pandas import DataFrame
 from torch import Tensor
 
 from helpers.dissect import concepts
 from helpers.measure import intervals
 from helpers.measure.intervals import Estimate
 from helpers.run import files
-from helpers.run.errors import WorkbookError, unknown
+from helpers.run.errors import WorkbookError
 
-
-class Unit(NamedTuple):
-    """A unit and its label."""
-
-    layer: str
-    unit: int
-    label: str  # "" where it has none: a silent unit
-    score: float  # how well the label describes the unit; its scale depends on the method
-    category: str  # of the label; "" without one
-
-
-@dataclass(frozen=True)
-class UnitLabels:
-    """The labels of the units of one network, found in one way.
-
-    Attributes:
-        name: what was labelled and how, for titles.
-        rows: the units, layer by layer.
-        note: provenance where the labels were computed by others.
-    """
-
-    name: str
-    rows: tuple[Unit, ...]
-    note: str = ""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The names of the layers, in their order."""
-        return tuple(dict.fromkeys(row.layer for row in self.rows))
-
-    def where(self, choose: Callable[[Unit], bool]) -> UnitLabels:
-        """Return the units for which ``choose(unit)`` is true."""
-        return replace(self, rows=tuple(compress(self.rows, map(choose, self.rows))))
-
-    def of(self, layer: str) -> UnitLabels:
-        """Return the units of a layer.
-
-        Raises:
-            WorkbookError: the table has no such layer.
-        """
-        if layer not in self.layers:
-            raise unknown(f"layer of {self.name}", layer, self.layers)
-        return self.where(lambda unit: unit.layer == layer)
-
-    @property
-    def named(self) -> UnitLabels:
-        """The units that have a label."""
-        return self.where(lambda unit: unit.label != "")
-
-    def counts(self, by: str = "label") -> Counter[str]:
-        """Return how many units have each ``"label"`` or each ``"category"``, most first."""
-        return Counter(dict(Counter(getattr(row, by) for row in self.named.rows).most_common()))
-
-    def concepts(self, category: str | None = None) -> set[str]:
-        """Return the different labels, of one category if given, without capitals and plural."""
-        rows = self.named.rows
-        return {stem(row.label) for row in rows if category in (None, row.category)}
-
-    def share(self, category: str) -> Estimate:
-        """Return the share of the labelled units whose label is of a category."""
-        hits = sum(row.category == category for row in self.named.rows)
-        return intervals.proportion(hits, len(self.named))
-
-    def surviving(self, cutoff: float) -> float:
-        """Return the share of all units whose label scores at least the cut-off."""
-        return sum(row.score >= cutoff for row in self.rows) / len(self)
+COLUMNS = ["layer", "unit", "label", "score", "category"]
 
 
 def from_scores(
     name: str, scores: Mapping[str, Tensor], words: Sequence[str],
     category: Callable[[str], str] = concepts.category, note: str = "",
-) -> UnitLabels:  # fmt: skip
+) -> DataFrame:  # fmt: skip
     """Give each unit the word with its largest score.
 
     Args:
-        name: see :class:`UnitLabels`.
+        name: what was labelled and how, for titles.
         scores: per layer float [units, words]; a row of NaN gives no label.
         words: one for each column.
         category: maps a word to its category.
@@ -107,67 +48,75 @@ def from_scores(
     Raises:
         WorkbookError: words and columns differ in number.
     """
-    rows = []
+    rows: list[tuple] = []
     for layer, table in scores.items():
         if table.shape[1] != len(words):
             raise WorkbookError(f"{layer} has scores for {table.shape[1]} words, not {len(words)}")
+        silent = table.isnan().all(dim=1).tolist()
         best, which = table.nan_to_num(nan=-math.inf).max(dim=1)
         for unit, (score, word) in enumerate(zip(best.tolist(), which.tolist(), strict=True)):
-            if torch.isnan(table[unit]).all():
-                rows.append(Unit(layer, unit, "", math.nan, ""))
-            else:
-                rows.append(Unit(layer, unit, words[word], score, category(words[word])))
-    return UnitLabels(name, tuple(rows), note)
+            label = (None, math.nan, None) if silent[unit] else (
+                words[word], score, category(words[word]))  # fmt: skip
+            rows.append((layer, unit, *label))
+    return _named(DataFrame(rows, columns=COLUMNS), name, note)
 
 
-def read_csv(path: Path, name: str, note: str = "") -> UnitLabels:
+def read_csv(path: Path, name: str, note: str = "") -> DataFrame:
     """Read a table ``layer,unit,description,similarity``, as CLIP-Dissect writes it.
 
     Raises:
         WorkbookError: the file can't be read, or has other columns.
     """
-    rows = [
-        Unit(row["layer"], int(row["unit"]), row["description"], float(row["similarity"]),
-             concepts.category(row["description"]))
-        for row in _table(path, ("layer", "unit", "description", "similarity"))
-    ]  # fmt: skip
-    return UnitLabels(name, tuple(rows), note)
+    table = _read(path, ["layer", "unit", "description", "similarity"])
+    table = table.rename(columns={"description": "label", "similarity": "score"})
+    table["category"] = table.label.map(concepts.category, na_action="ignore")
+    return _named(table, name, note)
 
 
-def read_netdissect(path: Path, layer: str, name: str, note: str = "") -> UnitLabels:
+def read_netdissect(path: Path, layer: str, name: str, note: str = "") -> DataFrame:
     """Read a table ``unit,category,label,score`` of NetDissect, whose units are counted from 1.
 
     Categories are NetDissect's own, with "color" spelt as here and "material" as texture.
+
+    Raises:
+        WorkbookError: the file can't be read, or has other columns.
     """
-    names = {"color": "colour", "material": "texture"}
-    rows = []
-    for row in _table(path, ("unit", "category", "label", "score")):
-        label = row["label"]
-        if row["category"] in ("scene", "color"):  # they end in -s and -c
-            label = label[:-2]
-        category = names.get(row["category"], row["category"])
-        unit, score = int(row["unit"]) - 1, float(row["score"])
-        rows.append(Unit(layer, unit, label.replace("_", " "), score, category))
-    rows.sort(key=lambda row: row.unit)
-    return UnitLabels(name, tuple(rows), note)
+    table = _read(path, ["unit", "category", "label", "score"])
+    coded = table.category.isin(["scene", "color"])  # their labels end in -s and -c
+    label = table.label.mask(coded, table.label.str[:-2]).str.replace("_", " ")
+    category = table.category.replace({"color": "colour", "material": "texture"})
+    table = table.assign(layer=layer, unit=table.unit - 1, label=label, category=category)
+    return _named(table.sort_values("unit", ignore_index=True), name, note)
 
 
-def write_csv(labels: UnitLabels, path: Path) -> None:
+def write_csv(labels: DataFrame, path: Path) -> None:
     """Write a table that :func:`read_csv` reads."""
-    with files.atomic(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["layer", "unit", "description", "similarity"])
-        writer.writerows(row[:4] for row in labels.rows)
+    columns = {"label": "description", "score": "similarity"}
+    with files.atomic(path) as partial:
+        labels[COLUMNS[:4]].rename(columns=columns).to_csv(partial, index=False)
 
 
-def stem(word: str) -> str:
-    """Return a word without capitals and plural, so that "Galleries" equals "gallery"."""
-    word = word.casefold().strip()
-    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is", "as")):
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-2] if word.endswith(("xes", "ches", "shes", "sses")) else word[:-1]
+def share(labels: DataFrame, category: str) -> Estimate:
+    """Return the share of the labelled units whose label is of a category.
+
+    Raises:
+        WorkbookError: no unit is labelled, as in a layer that the table does not have.
+    """
+    named = labels.category.dropna()
+    if named.empty:
+        raise WorkbookError(f"{name_of(labels)} labels no unit: check the name of the layer")
+    return intervals.proportion(int((named == category).sum()), len(named))
+
+
+def distinct(labels: DataFrame, category: str | None = None) -> set[str]:
+    """Return the different labels, of one category if given, without capitals and plural."""
+    rows = labels if category is None else labels[labels.category == category]
+    return set(rows.label.dropna().map(concepts.singular))
+
+
+def name_of(labels: DataFrame) -> str:
+    """Return what was labelled and how, for titles; "this table" if pandas has lost it."""
+    return labels.attrs.get("name") or "this table"
 
 
 # ---- two tables --------------------------------------------------------------------------------
@@ -182,24 +131,25 @@ class Agreement(NamedTuple):
     category_by_chance: float
 
 
-def agreement(a: UnitLabels, b: UnitLabels) -> Agreement:
+def agreement(a: DataFrame, b: DataFrame) -> Agreement:
     """Compare the labels that two tables give the units which both label.
 
     Raises:
         WorkbookError: they have no unit in common.
     """
-    other = {(row.layer, row.unit): row for row in b.named.rows}
-    pairs = [(r, other[r.layer, r.unit]) for r in a.named.rows if (r.layer, r.unit) in other]
-    if not pairs:
+    pairs = a.dropna(subset="label").merge(b.dropna(subset="label"), on=["layer", "unit"])
+    n = len(pairs)
+    if not n:
         raise WorkbookError(
-            f"{a.name} and {b.name} label no unit in common: compare tables of the same layers"
+            f"{name_of(a)} and {name_of(b)} label no unit in common: compare tables of the same "
+            "layers"
         )
     found: list = []
-    for key in (lambda row: stem(row.label), lambda row: row.category):
-        ours, theirs = (Counter(key(pair[i]) for pair in pairs) for i in (0, 1))
-        hits = sum(key(r) == key(s) for r, s in pairs)
-        chance = sum(ours[k] * theirs[k] for k in ours) / len(pairs) ** 2
-        found += [intervals.proportion(hits, len(pairs)), chance]
+    for column, same in (("label", concepts.singular), ("category", str)):
+        ours, theirs = (pairs[f"{column}_{which}"].map(same) for which in "xy")
+        # Where one of the two counts is missing, their product is zero.
+        chance = (ours.value_counts() * theirs.value_counts()).sum() / n**2
+        found += [intervals.proportion(int((ours == theirs).sum()), n), float(chance)]
     return Agreement(*found)
 
 
@@ -211,22 +161,33 @@ class Difference(NamedTuple):
     only_second: set[str]
 
 
-def compare(a: UnitLabels, b: UnitLabels, category: str | None = None) -> Difference:
+def compare(a: DataFrame, b: DataFrame, category: str | None = None) -> Difference:
     """Return which concepts one network learned and the other did not, of one category or all.
 
     The networks may be of different width: concepts are compared, not units.
     """
-    first, second = a.concepts(category), b.concepts(category)
+    first, second = distinct(a, category), distinct(b, category)
     return Difference(first - second, first & second, second - first)
 
 
-def _table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+def _named(table: DataFrame, name: str, note: str) -> DataFrame:
+    table = table[COLUMNS]
+    table.attrs = {"name": name, "note": note}
+    return table
+
+
+def _read(path: Path, columns: Iterable[str]) -> DataFrame:
+    """Read text as text ("null" is a word), and numbers to the last digit."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise WorkbookError(f"{path.name} is no readable table: give a CSV file") from error
-    if lacking := [c for c in columns if not rows or c not in rows[0]]:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = table.mask(table == "")
+        numbers = {"unit": int, "score": float, "similarity": float}
+        table = table.astype({key: kind for key, kind in numbers.items() if key in table})
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors, too
+        raise WorkbookError(
+            f"{path.name} is no readable table: give a CSV file with columns {', '.join(columns)}"
+        ) from error
+    if lacking := [c for c in columns if c not in table or table.empty]:
         raise WorkbookError(f"{path.name} has no column {lacking[0]}, or no rows: give the table "
                             f"with {', '.join(columns)}")  # fmt: skip
-    return rows
+    return table

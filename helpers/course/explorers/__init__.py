@@ -7,6 +7,6 @@ shows the first picture.
 from helpers.course.explorers.explorer import Explorer
 from helpers.course.explorers.network import cam, feature_maps
 from helpers.course.explorers.superpixels import lime
-from helpers.course.explorers.units import most_exciting, units
+from helpers.course.explorers.units import browse, most_exciting, units
 
-__all__ = ["Explorer", "cam", "feature_maps", "lime", "most_exciting", "units"]
+__all__ = ["Explorer", "browse", "cam", "feature_maps", "lime", "most_exciting", "units"]

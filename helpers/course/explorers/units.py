@@ -1,18 +1,20 @@
-"""Explorer of dissected units: what each was called, and the images that excite it most."""
+"""Explorers of dissected units: what each was called, the images that excite it, the table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import html
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import ipywidgets
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from pandas import DataFrame
 from torch import Tensor
 
-from helpers.course.explorers.explorer import Explorer, menu
+from helpers.course.explorers.explorer import VIEW, Explorer, menu
 from helpers.course.explorers.network import layer_maps
-from helpers.dissect.units import Unit, UnitLabels
+from helpers.dissect.units import name_of
 from helpers.nets.models import Classifier
 from helpers.run import figures
 from helpers.run.errors import WorkbookError
@@ -20,43 +22,40 @@ from helpers.run.errors import WorkbookError
 ANY = "any"
 
 
-def units(labels: UnitLabels, top_images: Callable[[str, int], tuple[Tensor, Tensor]]) -> Explorer:
+def units(labels: DataFrame, top_images: Callable[[str, int], tuple[Tensor, Tensor]]) -> Explorer:
     """Browse the units of dissected layers.
 
     Controls are the layer, the label (or any), and the rank of the unit among those that carry
     the label, the highest score first.
 
     Args:
-        labels: from any way of labelling; units without a label are left out.
+        labels: a table of labelled units; those without a label are left out.
         top_images: of a layer and a unit; returns images float32 [n, 3, H, W] in [0, 1] and the
             unit's heatmaps on them, float32 [n, H, W] in [0, 1]. See :func:`most_exciting`.
 
     Raises:
         WorkbookError: no unit has a label.
     """
-    if not labels.named:
-        raise WorkbookError(
-            f"{labels.name or 'this table'} labels no unit: dissect more layers, or lower the cut"
-        )
-    rows = sorted(labels.named.rows, key=lambda unit: -unit.score)
-    layer = menu("layer", labels.named.layers)
+    rows = _best_first(labels)
+    layer = menu("layer", labels.layer[labels.label.notna()].unique())
     label = menu("label", [ANY])
     rank = ipywidgets.BoundedIntText(description="rank", min=1, max=1)
 
-    def chosen() -> list[Unit]:
-        return [u for u in rows if u.layer == layer.value and label.value in (ANY, u.label)]
+    def chosen() -> DataFrame:
+        found = rows[rows.layer == layer.value]
+        return found if label.value == ANY else found[found.label == label.value]
 
     def adapt(changed: ipywidgets.ValueWidget) -> None:
         if changed is layer:
-            label.options = [ANY, *sorted({u.label for u in rows if u.layer == layer.value})]
+            label.options = [ANY, *sorted(rows.label[rows.layer == layer.value].unique())]
             label.value = ANY
         if changed is not rank:
             rank.max = len(chosen())
             rank.value = 1
 
     def draw() -> tuple[Figure, str]:
-        shown = chosen()[rank.value - 1]
-        images, heatmaps = top_images(shown.layer, shown.unit)
+        shown = chosen().iloc[rank.value - 1]
+        images, heatmaps = top_images(shown.layer, int(shown.unit))
         figure, axes = figures.grid(2, len(images), cell=1.15)
         for above, below, image, heat in zip(*axes, images, heatmaps, strict=True):
             figures.show_image(above, image)
@@ -92,3 +91,56 @@ def most_exciting(
         return images[top], heat / heat.max().clamp(min=1e-9)
 
     return top_images
+
+
+def browse(tables: Mapping[object, DataFrame], rows: int = 12) -> Explorer:
+    """Look units up in tables: by layer, by number, by a part of their label.
+
+    Args:
+        tables: of labelled units, the one that is shown first in front; the keys do not matter.
+        rows: at most so many units are shown, the highest score first.
+    """
+    named = {name_of(labels): _best_first(labels) for labels in tables.values()}
+    every_layer = dict.fromkeys(x for labels in tables.values() for x in labels.layer.unique())
+    table, layer = menu("table", list(named)), menu("layer", [ANY, *every_layer])
+    unit, word = (
+        ipywidgets.Text(description=name, continuous_update=False) for name in ("unit", "word")
+    )
+
+    def find() -> tuple[DataFrame, str]:
+        found = named[table.value]
+        if layer.value != ANY:
+            found = found[found.layer == layer.value]
+        if unit.value.strip().isdigit():
+            found = found[found.unit == int(unit.value)]
+        found = found[found.label.str.contains(word.value.strip(), case=False, regex=False)]
+        left_out = f", of which the first {rows} are shown" if len(found) > rows else ""
+        return found.head(rows), f"{table.value}: {len(found) or 'no'} units{left_out}."
+
+    return _Table([table, layer, unit, word], find)
+
+
+class _Table(Explorer):
+    """An explorer that shows a table in the place of a picture."""
+
+    def show(self) -> None:
+        """Find the rows for the controls as they are."""
+        self.table, self.text = self.draw()
+        self.caption.value = html.escape(self.text)
+        self.picture.value = self.table.to_html(index=False, float_format="{:.3f}".format)
+
+    def _repr_mimebundle_(self, **_options: object) -> dict[str, object]:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.panel.model_id}
+        plain = f"{self.text}\n{self.table.to_string(index=False)}"
+        return {VIEW: view, "text/html": self.picture.value + self.caption.value,
+                "text/plain": plain}  # fmt: skip
+
+
+def _best_first(labels: DataFrame) -> DataFrame:
+    """Return the units that have a label, the highest score first."""
+    rows = labels.dropna(subset="label")
+    if rows.empty:
+        raise WorkbookError(
+            f"{name_of(labels)} labels no unit: dissect more layers, or lower the cut"
+        )
+    return rows.sort_values("score", ascending=False, kind="stable")
