@@ -25,6 +25,12 @@ from helpers.run.files import ROOT
 COVER = (720, 450)  # pixels; what of a figure is shown: 4/3 of that, if it is as large
 GALLERY = ":::::{{grid}} 1 2 2 3\n:gutter: 3\n\n{}\n:::::"
 LEAST_TEASER = 80  # characters
+# Cells that serve and don't teach, by their tag; a click on these words opens them.
+FOLDED = {
+    "setup": "Show the setup",
+    "parameters": "Show the parameters",
+    "record": "Show what is recorded",
+}
 
 
 def build(target: Path) -> None:
@@ -40,21 +46,25 @@ def build(target: Path) -> None:
         pages = {path: source / path.relative_to(ROOT) for path in notebooks}
         for path in (ROOT / "docs").glob("*.md"):
             pages[path] = source / ("index.md" if path.stem == "index" else f"docs/{path.name}")
+        for path in (ROOT / "docs" / "_static").glob("*.svg"):  # pictures in the pages
+            pages[path] = source / path.relative_to(ROOT)
         (source / "originals").mkdir(parents=True)
         for path, page in pages.items():
             page.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".ipynb":
                 shutil.copy(path, source / "originals")
                 nbformat.write(prepared(nbformat.read(path, 4), path, pages), page)
-            else:
+            elif path.suffix == ".md":
                 page.write_text(relocated(path.read_text(), path, pages))
+            else:
+                shutil.copy(path, page)
         index = pages[ROOT / "docs" / "index.md"]
         gallery = "\n".join(card(path, source) for path in notebooks)
         others = [page for page in pages.values() if page.suffix == ".md" and page != index]
         index.write_text(
             index.read_text().replace("{{gallery}}", GALLERY.format(gallery))
             + contents("Notebooks", [pages[path] for path in notebooks], source)
-            + contents("For the classroom", sorted(others), source)
+            + contents("For teachers and authors", sorted(others, reverse=True), source)
         )
         sphinx(source, built)
         for leftover in (built / "_static").glob("*-macros.html"):  # templates of the theme
@@ -83,13 +93,14 @@ def sphinx(source: Path, target: Path) -> None:
 def prepared(
     book: nbformat.NotebookNode, path: Path, pages: dict[Path, Path]
 ) -> nbformat.NotebookNode:
-    """Return a notebook as the site shows it: links for the badge, the setup folded away."""
+    """Return a notebook as the site shows it: links for the badge, what only serves folded."""
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cell.source = relocated(cell.source, path, pages)
-        for tag in {"setup", "parameters"} & set(cell.metadata.get("tags", [])):
-            cell.metadata["tags"].append("hide-input")
-            cell.metadata["mystnb"] = {"code_prompt_show": f"Show the {tag}"}
+        tags = cell.metadata.get("tags", [])
+        for tag in FOLDED.keys() & set(tags):
+            cell.metadata["tags"] = sorted({*tags, "hide-input"})
+            cell.metadata["mystnb"] = {"code_prompt_show": FOLDED[tag]}
     book.metadata.language_info["pygments_lexer"] = "ipython3"  # the setup cell has magics
     # The badge is a picture from another site: it would make the page depend on the network.
     links = (

@@ -1,1 +1,1 @@
-"""Is an explanation any good?"""
+"""Is an explanation any good? Agreement, localisation, faithfulness, sanity, statistics."""

@@ -1,1 +1,1 @@
-"""What a run needs: its scale, its files, its numbers and its figures."""
+"""What a run needs: profiles, results, figures, files, errors."""
