@@ -2,7 +2,10 @@
 
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +13,13 @@ import torch.nn.functional as F
 
 from helpers import data as datasets
 from helpers.data import ImageSet, assets
-from helpers.nets import models, training
+from helpers.nets import checkpoints as files_of_weights
+from helpers.nets import laboratory, models, training
 from helpers.nets.training import Recipe
-from helpers.run import files
+from helpers.run import files, profiles
 from helpers.run.errors import WorkbookError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def easy(n=64, seed=0, split="train"):
@@ -96,6 +102,50 @@ def test_label_smoothing_reaches_the_loss():
     assert losses[0] != pytest.approx(losses[1], rel=0.01)
 
 
+def test_training_leaves_the_random_numbers_of_others_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    classifier = network()
+    torch.manual_seed(3)
+    training.fit(classifier, easy(32), easy(8), replace(RECIPE, epochs=1, shift=2))
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_each_part_of_the_training_sees_images_of_its_size():
+    classifier, seen = network(), []
+    classifier.network.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].shape[-1]) if module.training else None
+    )
+    recipe = replace(RECIPE, epochs=5, batch_size=32, sizes=(8, 12, 16))
+    training.fit(classifier, easy(32), easy(8), recipe)
+    assert seen == [8, 8, 12, 12, 16]
+    assert classifier.input_size == 16
+    seen.clear()
+    training.fit(classifier, easy(32), easy(8), replace(recipe, epochs=1, sizes=()))
+    assert seen == [16]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "has", "expected"),
+    [(None, True, True), (None, False, False), ("AVX2", True, False), ("AVX512_CORE", True, False),
+     ("AVX512_CORE_BF16", True, True), ("default", True, True)],
+)  # fmt: skip
+def test_bfloat16_only_where_it_is_fast(monkeypatch, allowed, has, expected):
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "avx512_bf16": has}, raising=False
+    )
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if allowed:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
+    dtypes = []
+    classifier = network()
+    classifier.network.linear.register_forward_hook(
+        lambda module, _inputs, output: dtypes.append(output.dtype) if module.training else None
+    )
+    training.fit(classifier, easy(16), easy(8), replace(RECIPE, epochs=1))
+    assert dtypes == [torch.bfloat16 if expected else torch.float32]
+
+
 def test_unknown_layers_are_refused(one_line):
     with pytest.raises(WorkbookError) as error:
         training.fit(network(), easy(32), easy(8), replace(RECIPE, layers="first"))
@@ -157,7 +207,7 @@ def tiny(tiny_profile):
 
 def checkpoints():
     folder = files.data_folder() / "checkpoints"
-    return sorted(folder.iterdir()) if folder.exists() else []
+    return sorted(folder.glob("*.pt"))
 
 
 def train(profile, **changes):
@@ -264,6 +314,51 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tiny, monkeypatch, fault, on
     assert checkpoints() == []
 
 
+def test_a_folder_that_cannot_be_written_is_said_before_the_training(tiny, monkeypatch, one_line):
+    monkeypatch.setattr(training, "fit", fails)
+    files.data_folder().write_text("a file where the folder should be")
+    with pytest.raises(WorkbookError) as error:
+        train(tiny)
+    one_line(error, "cannot write shapes_shapes_net_", "WORKBOOK_DATA")
+
+
+TRAIN_AS_ANOTHER_NOTEBOOK = """
+import sys, time
+from pathlib import Path
+from helpers.nets import training
+from helpers.run import profiles
+
+profile = profiles.shapes_lab()
+profile.images.train, profile.images.validation, profile.training.epochs = 60, 40, 1
+slow, trained = training.fit, Path(sys.argv[1])
+
+def fit(*arguments):
+    trained.write_text(trained.read_text() + "x" if trained.exists() else "x")
+    time.sleep(1)
+    return slow(*arguments)
+
+training.fit = fit
+classifier, start = training.untrained(profile)
+training.fit_or_load(classifier, profile, training.recipe_of(profile), start, shipped=False)
+print("sum", sum(float(p.double().sum()) for p in classifier.network.parameters()))
+"""
+
+
+def test_two_notebooks_train_a_network_once(tmp_path):
+    command = [sys.executable, "-c", TRAIN_AS_ANOTHER_NOTEBOOK, str(tmp_path / "trained")]
+    both = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert (tmp_path / "trained").read_text() == "x"
+    assert sum("Trained meanwhile" in text or "Trained before" in text for text in said) == 1, said
+    assert said[0].splitlines()[-1] == said[1].splitlines()[-1], "both have the same weights"
+    assert len(checkpoints()) == 1
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
 def test_a_damaged_checkpoint_is_named(tiny, damage, one_line):
     train(tiny)
@@ -292,7 +387,7 @@ def test_a_checkpoint_of_another_architecture_is_named(tiny, one_line):
     torch.save(saved, path)
     with pytest.raises(WorkbookError) as error:
         train(tiny)
-    one_line(error, path.name, "extra.weight", "delete that checkpoint")
+    one_line(error, path.name, "extra.weight", "delete it and train again")
 
 
 def test_a_checkpoint_made_otherwise_is_named(tiny, one_line):
@@ -327,3 +422,105 @@ def test_weights_of_other_classes_are_refused(tiny, monkeypatch, one_line):
     one_line(error, "resnet20", "other classes than shapes", 'START = "random"')
     monkeypatch.setattr(datasets, "class_names", lambda _: models.CIFAR10_CLASSES)
     assert training.untrained(tiny)[1] == "cifar10_resnet20"
+
+
+# ---- shipped weights ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(tiny, tmp_root):
+    """Ship the weights of the tiny profile; return the file and the classifier it was made of."""
+    classifier, history = train(tiny)
+    (own,) = checkpoints()
+    saved = torch.load(own, weights_only=True)
+    own.unlink()
+    path = tmp_root / "data" / "weights" / own.name
+    files_of_weights.save(path, classifier, saved["configuration"], saved["history"], half=True)
+    return path, classifier, history
+
+
+def test_shipped_weights_spare_the_training(tiny, shipped, monkeypatch, capsys):
+    path, original, history = shipped
+    monkeypatch.setattr(training, "fit", fails)
+    classifier, start = training.untrained(tiny)
+    found = training.fit_or_load(classifier, tiny, training.recipe_of(tiny), start)
+    assert found == history
+    assert path.name in capsys.readouterr().out
+    assert path.name in classifier.note, "provenance is never hidden"
+    assert checkpoints() == []
+    images = torch.rand(20, 3, 64, 64)
+    torch.testing.assert_close(
+        classifier.logits(images), original.logits(images), atol=0.02, rtol=0.02
+    )
+    assert classifier.network.conv1.weight.dtype == torch.float32
+    weights = torch.load(path, weights_only=True)["weights"]
+    assert {v.dtype for v in weights.values()} == {torch.float16, torch.int64}
+
+
+def test_shipped_weights_are_of_one_configuration_only(tiny, shipped, monkeypatch):
+    monkeypatch.setattr(training, "fit", fails)
+    for change in ({"learning_rate": 1e-3}, {"seed": 1}, {"sizes": (32,)}):
+        with pytest.raises(AssertionError, match="must not train"):
+            train(tiny, **change)
+    tiny.images.train += 1
+    with pytest.raises(AssertionError, match="must not train"):
+        train(tiny)
+
+
+def test_who_asks_for_a_training_gets_one(tiny, shipped, monkeypatch):
+    classifier, start = training.untrained(tiny)
+    recipe = training.recipe_of(tiny)
+    training.fit_or_load(classifier, tiny, recipe, start, shipped=False)
+    assert len(checkpoints()) == 1
+    assert classifier.note == ""
+    monkeypatch.setattr(training, "fit", fails)
+    shipped[0].write_bytes(b"not read: what was trained here comes first")
+    training.fit_or_load(training.untrained(tiny)[0], tiny, recipe, start)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "shortened", "one bit"])
+def test_damaged_shipped_weights_are_named(tiny, shipped, damage, one_line):
+    path, *_ = shipped
+    content = bytearray(path.read_bytes())
+    if damage == "shortened":
+        content = content[:5000]
+    elif damage == "one bit":
+        content[len(content) // 2] ^= 1
+    else:
+        content = damage
+    path.write_bytes(content)
+    with pytest.raises(WorkbookError) as error:
+        train(tiny)
+    one_line(error, path.name, "damaged", "fetch it again")
+
+
+# ---- the laboratory ----------------------------------------------------------------------------
+
+
+def configuration(name):
+    classifier, profile, recipe, start = laboratory.plan(name)
+    return files_of_weights.configuration(classifier, profile, vars(recipe), start)
+
+
+def test_notebook_one_trains_the_laboratorys_classifier_at_quick():
+    quick = profiles.load("quick")
+    classifier, start = training.untrained(quick)
+    recipe = vars(training.recipe_of(quick))
+    assert files_of_weights.configuration(classifier, quick, recipe, start) == configuration(
+        "shapes_lab"
+    )
+
+
+def test_the_networks_of_the_laboratory_differ_as_they_should(one_line):
+    plans = {name: laboratory.plan(name) for name in laboratory.NAMES}
+    assert plans["shapes_heart"].recipe == plans["shapes_lab"].recipe
+    assert plans["shapes_heart"].profile.dataset == "shapes:heart"
+    assert plans["shapes_vit"].classifier.name == "shapes_vit"
+    memoriser = plans["memoriser"]
+    assert memoriser.profile.dataset == "shapes:shuffled"
+    assert not memoriser.recipe.flip, "what is learned by heart must look the same each time"
+    assert memoriser.profile.images.train < plans["shapes_lab"].profile.images.train
+    assert len({configuration(name) for name in laboratory.NAMES}) == len(laboratory.NAMES)
+    with pytest.raises(WorkbookError) as error:
+        laboratory.plan("shapes_hart")
+    one_line(error, "shapes_heart")

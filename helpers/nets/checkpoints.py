@@ -7,6 +7,7 @@ start weights and recipe.
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,9 @@ def load(path: Path, classifier: Classifier, configuration: str) -> dict:
     """
     remedy = "fetch it again" if path.parent == shipped_folder() else "delete it and train again"
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # torch.load does not look at the checksums
+                raise zipfile.BadZipFile
         saved = torch.load(path, map_location="cpu", weights_only=True)
         same = saved["configuration"] == configuration
         weights, history = saved["weights"], dict(saved["history"])

@@ -44,8 +44,8 @@ def plan(name: str) -> Plan:
             lab = profiles.shapes_lab(dataset="shapes:heart")
         case "memoriser":
             lab = profiles.shapes_lab(dataset="shapes:shuffled")
-            lab.images.train, lab.images.validation = lab.shuffled["train"], 200
-            changes = vars(lab.memoriser)
+            changes = dict(vars(lab.memoriser))
+            vars(lab.images).update(changes.pop("images"))
         case "shapes_vit":
             lab = profiles.shapes_lab(model="shapes_vit")
             changes = vars(lab.vit)
