@@ -6,7 +6,7 @@ Both follow the library's call convention (``pytorch_grad_cam``), several images
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from pytorch_grad_cam.base_cam import BaseCAM
 from torch import Tensor, nn
 
 from helpers.nets.parts import Parts, Rest, agree, fast_layout, fold, trace
+from helpers.nets.recording import Layer, record
 
 Chunk = tuple[Tensor, Tensor, Tensor]
 Reshape = Callable[[Tensor], Tensor]
@@ -26,10 +27,9 @@ _PIXELS = 16 * 224 * 224
 class Recorder:
     """Notes what layers put out and, after a backward pass, the gradients there.
 
-    It stands in for the library's ``ActivationsAndGradients``, with three differences. Its
-    hooks live for one forward pass. The graph begins at the layer, so that nothing before it
-    is differentiated. What follows works on a copy, so that an in-place ReLU leaves the record
-    alone. Of a layer that is called several times, the first call counts.
+    It stands in for the library's ``ActivationsAndGradients``, on :func:`.recording.record`: hooks
+    live for one forward pass, and the graph begins at the layer, so that nothing before it is
+    differentiated.
 
     Args:
         model: the network.
@@ -44,23 +44,16 @@ class Recorder:
         self.model = model
         self.layers = layers
         self.reshape = reshape_transform or (lambda output: output)
-        self.outputs: dict[nn.Module, Tensor] = {}
+        self.outputs: Mapping[Layer, Tensor] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits [N, K] of images, and keep the layers' outputs."""
-        self.release()
-        handles = [layer.register_forward_hook(self._record) for layer in self.layers]
-        try:
-            return self.model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        """Return the logits [N, K] of images, and keep the layers' outputs.
 
-    def _record(self, layer: nn.Module, _inputs: tuple, output: Tensor) -> Tensor | None:
-        if layer in self.outputs:
-            return None
-        self.outputs[layer] = output.detach().requires_grad_(torch.is_grad_enabled())
-        return self.outputs[layer].clone()
+        Raises:
+            WorkbookError: a layer is called several times, or not at all.
+        """
+        with record(self.model, self.layers, keep="leaf") as self.outputs:
+            return self.model(images)
 
     @property
     def activations(self) -> list[Tensor]:

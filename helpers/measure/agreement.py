@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.ndimage import gaussian_filter
-from skimage.filters import sobel
 from torch import Tensor
 
 from helpers.measure.intervals import CONFIDENCE, Estimate
@@ -101,7 +99,7 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
         raise WorkbookError(f"cannot correlate arrays of shapes {a.shape} and {b.shape}")
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+    return float(stats.spearmanr(a, b, axis=None).statistic)
 
 
 # ---- baselines: explanations that know nothing of the network --------------------------------
@@ -135,20 +133,3 @@ def verdict(value: float, band: Estimate) -> str:
     if value > band.high:
         return "above chance"
     return "below chance" if value < band.low else "as chance"
-
-
-def centre(size: tuple[int, int]) -> Tensor:
-    """Return a heatmap [H, W] that is hottest in the middle, the guess of one who sees nothing."""
-    y, x = (torch.linspace(-1, 1, length) for length in size)
-    return torch.exp(-2 * (y[:, None] ** 2 + x**2))
-
-
-def edges(images: Tensor) -> Tensor:
-    """Return heatmaps [N, H, W] in [0, 1] of the edges in images [N, 3, H, W], slightly blurred.
-
-    Sobel's gradient of the grey image: an explanation that has seen the image, but no network.
-    """
-    gradient = np.stack([sobel(grey) for grey in images.double().mean(dim=1).numpy()])
-    width = images.shape[-1] / 32
-    smooth = gaussian_filter(gradient, (0, width, width))
-    return torch.from_numpy(smooth / smooth.max(axis=(1, 2), keepdims=True).clip(1e-6)).float()

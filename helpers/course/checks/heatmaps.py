@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.course.checks import answers
-from helpers.explain import cams as cam
+from helpers.explain import explain
 from helpers.measure import localisation
 from helpers.nets import models
 
@@ -15,12 +15,13 @@ def grad_cam(answer: Callable[[nn.Module, nn.Module, Tensor, int], Tensor]) -> N
     """Exercise 4.1: ``answer(network, layer, image, c)`` equals Grad-CAM of the library."""
     torch.manual_seed(0)
     classifier = models.build("shapes_net", tuple("abcdefghij"), 64)
-    image = torch.randn(1, 3, 64, 64)
+    image = torch.rand(1, 3, 64, 64)
+    inputs = classifier.preprocess(image)
     # At layer2 the gradient differs from cell to cell, so that its mean matters.
     for name, c in (("layer3", 2), ("layer3", 7), ("layer2", 2)):
         layer = classifier.layer(name)
-        found = answers.tensor("4.1", answer(classifier.network, layer, image, c), (64, 64))
-        expected = cam.explain("gradcam", classifier.network, layer, image, [c])[0]
+        found = answers.tensor("4.1", answer(classifier.network, layer, inputs, c), (64, 64))
+        (expected,) = explain("gradcam", classifier, image, torch.tensor([c]), name)
         if found.min() < 0:
             answers.not_yet(
                 "4.1", "there is negative heat: keep what speaks for the class, with a ReLU"

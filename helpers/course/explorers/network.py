@@ -11,16 +11,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from helpers.course.explorers.explorer import Explorer, image_menu, menu
-from helpers.explain import cams as class_activation
-from helpers.nets.features import activations
+from helpers.explain import METHODS, explain, of_family
 from helpers.nets.models import Classifier
+from helpers.nets.recording import activations
 from helpers.run import figures
 
 
 def layer_maps(classifier: Classifier, layer: str, images: Tensor) -> Tensor:
-    """Return what a layer answers above zero, as maps [N, C, h, w]; tokens become maps."""
-    output = activations(classifier, layer, images).relu()
-    return output if output.ndim == 4 else classifier.architecture.reshape(output)
+    """Return what a layer answers above zero, as maps [N, C, h, w]."""
+    return activations(classifier, layer, images).relu()
 
 
 def feature_maps(classifier: Classifier, images: Tensor) -> Explorer:
@@ -86,17 +85,15 @@ def cam(classifier: Classifier, images: Tensor, n_classes: int = 10) -> Explorer
     def heatmap(method: str, layer: str, i: int, c: int) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the picture itself says "no heat"
-            return class_activation.explain(
-                method, classifier.network, layer, classifier.preprocess(images[i : i + 1]),
-                torch.tensor([c]), reshape=classifier.architecture.reshape,
-            )[0]  # fmt: skip
+            (heat,) = explain(method, classifier, images[i : i + 1], torch.tensor([c]), layer)
+            return heat
 
     def classes(i: int) -> list[tuple[str, int]]:
         likely = probabilities[i].argsort(descending=True)[:n_classes].tolist()
         return [(f"{classifier.class_names[c]} ({probabilities[i, c]:.1%})", c) for c in likely]
 
     image = image_menu(classifier, images)
-    method = menu("method", list(class_activation.METHODS))
+    method = menu("method", [(METHODS[name].title, name) for name in of_family("CAM")])
     layer = menu("layer", stages, stages[-1])
     explained = menu("class", classes(0))
     opacity = ipywidgets.BoundedFloatText(
@@ -115,7 +112,7 @@ def cam(classifier: Classifier, images: Tensor, n_classes: int = 10) -> Explorer
         figures.heat_bar(figure, axes)
         c = explained.value
         return figure, (
-            f"{method.value} at {layer.value}: what speaks for {classifier.class_names[c]}, to "
+            f"{METHODS[method.value].title} at {layer.value}: what speaks for {classifier.class_names[c]}, to "
             f"which the network gives {probabilities[image.value, c]:.1%}."
         )
 

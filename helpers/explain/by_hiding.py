@@ -1,0 +1,102 @@
+"""Methods that hide parts of an image and ask the network what it sees now, as maps.
+
+Each takes images float [N, 3, H, W] in [0, 1] on the CPU, class indices int [N] and superpixels
+int [H, W] per image, and returns signed maps float [N, H, W].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from captum.attr import Occlusion
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from helpers.explain import lime, shapley
+from helpers.nets.models import Classifier
+from helpers.nets.parts import fast_layout
+
+
+def mean_colour(image: Tensor) -> Tensor:
+    """Return what hidden parts of an image [3, H, W] show here: its mean colour, [3, 1, 1].
+
+    LIME's own default, the mean colour of each superpixel, hides little where superpixels are
+    small: the mosaic of their colours is still a picture of the object.
+    """
+    return image.mean(dim=(1, 2), keepdim=True)
+
+
+def occlusion(classifier: Classifier, images: Tensor, classes: Tensor, batch_size: int) -> Tensor:
+    """Slide a square of a quarter of the width over the image (Zeiler & Fergus 2014)."""
+    side = max(2, images.shape[-1] // 4)
+    probability = Occlusion(lambda x: classifier.probabilities(fast_layout(x), batch_size))
+    found = [
+        probability.attribute(
+            image[None], (3, side, side), (3, side // 2, side // 2), target=int(c),
+            baselines=mean_colour(image).expand_as(image)[None],
+            perturbations_per_eval=batch_size,
+        )[0, 0]
+        for image, c in zip(images, classes, strict=True)
+    ]  # fmt: skip
+    return torch.stack(found)
+
+
+def lime_weights(
+    classifier: Classifier, images: Tensor, classes: Tensor, segments: Sequence[ArrayLike],
+    samples: int, seed: int,
+) -> Tensor:  # fmt: skip
+    """Fit a linear model to the probabilities of hidden versions (Ribeiro et al. 2016)."""
+    found = []
+    for image, c, labels in zip(images, classes.tolist(), segments, strict=True):
+        (explanation,) = lime.explain(
+            classifier, image[None], [c], segments=[labels], num_samples=samples, seed=seed,
+            hide_color=mean_colour(image).flatten().numpy(),
+        )  # fmt: skip
+        found.append(lime.heatmap(explanation, c))
+    return torch.stack(found)
+
+
+def exact_shapley(
+    classifier: Classifier, images: Tensor, classes: Tensor, segments: Sequence[ArrayLike]
+) -> Tensor:
+    """Return the exact Shapley values of the superpixels (Shapley 1953)."""
+    return _painted(shapley.exact, classifier, images, classes, segments)
+
+
+def sampled_shapley(
+    classifier: Classifier, images: Tensor, classes: Tensor, segments: Sequence[ArrayLike],
+    samples: int, seed: int,
+) -> Tensor:  # fmt: skip
+    """Return Shapley values from random orders (Castro et al. 2009)."""
+
+    def solve(game: shapley.Game, k: int) -> Tensor:
+        return shapley.sampled(game, k, max(1, samples // k), seed)
+
+    return _painted(solve, classifier, images, classes, segments)
+
+
+def kernel_shap(
+    classifier: Classifier, images: Tensor, classes: Tensor, segments: Sequence[ArrayLike],
+    samples: int, seed: int,
+) -> Tensor:  # fmt: skip
+    """Return Shapley values from a linear model of coalitions (Lundberg & Lee 2017)."""
+
+    def solve(game: shapley.Game, k: int) -> Tensor:
+        return shapley.kernel(game, k, samples, seed)
+
+    return _painted(solve, classifier, images, classes, segments)
+
+
+def _painted(
+    solve: Callable[[shapley.Game, int], Tensor], classifier: Classifier, images: Tensor,
+    classes: Tensor, segments: Sequence[ArrayLike],
+) -> Tensor:  # fmt: skip
+    """Play a game on each image's superpixels, and paint each with its value."""
+    found = []
+    for image, c, given in zip(images, classes.tolist(), segments, strict=True):
+        labels = torch.as_tensor(np.asarray(given)).long()
+        game = shapley.superpixel_game(classifier, image, c, labels, mean_colour(image))
+        found.append(solve(game, int(labels.max()) + 1)[labels])
+    return torch.stack(found)
