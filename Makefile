@@ -1,4 +1,5 @@
 # make run [PROFILE=quick|laptop|full]   execute all notebooks headless, then make the report
+# make run PARAMS="MODEL=resnet20 DATASET='folder:my photos'"    with notebook parameters
 # make test                              unit tests, every notebook, lint
 # make help                              all targets
 #
@@ -25,6 +26,8 @@ else
 endif
 PROFILE ?= quick
 
+export PARAMS
+
 # The environment's own programs come first.
 export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
 
@@ -39,11 +42,11 @@ $(VENV)/.ready: pyproject.toml
 		-e ".[run,test,course,site]"
 	touch $@
 
+# Spaces and quotes of parameters go to Snakemake as in an address, %20 and %27.
 run: $(READY) ## execute all notebooks, then make the report; continues where it was interrupted
-	$(PYTHON) -m snakemake --cores $(CORES) --quiet rules --nolock --rerun-incomplete \
-		--config profile=$(PROFILE) params="$(PARAMS)"
-	@command -v latexmk > /dev/null || $(PYTHON) scripts/build_report.py $(PROFILE) - || true
-	@echo "notebooks: build/$(PROFILE)/notebooks   figures: figures/$(PROFILE)"
+	@$(PYTHON) -m snakemake --cores $(CORES) --quiet rules host reason --nolock --keep-going \
+		--rerun-incomplete --resources gpu=1 --config profile=$(PROFILE) params="$$($(PYTHON) -c \
+		'import os, urllib.parse as p; print(p.quote(os.environ["PARAMS"]))')"
 
 test: lint ## lint, unit tests, and every notebook at profile quick
 	WORKBOOK_PROFILE=quick $(PYTHON) -m pytest -v --durations=5 --nbval-lax notebooks tests
@@ -76,4 +79,4 @@ badges: $(READY) ## stamp the repository's address into README and notebooks
 	$(PYTHON) scripts/badges.py
 
 clean: ## remove what runs have made; downloads and checkpoints stay
-	rm -rf build report/build report/generated figures/quick figures/full
+	rm -rf build figures/quick* figures/full* figures/laptop-*

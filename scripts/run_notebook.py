@@ -14,12 +14,20 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from helpers.run import profiles
-from helpers.run.errors import WorkbookError, unknown
+from helpers.run import parameters, profiles
+from helpers.run.errors import WorkbookError
 
 
-def run(notebook: Path, output: Path, profile: str, parameters: dict[str, str]) -> None:
+def run(notebook: Path, output: Path, profile: str, given: dict[str, str], name: str = "") -> None:
     """Execute ``notebook`` into ``output``; a failed run is kept as ``<output>.failed.ipynb``.
+
+    Args:
+        notebook: what to run; its folder is the working directory.
+        output: where to write the executed notebook.
+        profile: the scale.
+        given: notebook parameters.
+        name: of the run, that is of the folder in ``figures``; by default as in a notebook that
+            is run by hand with these parameters.
 
     Raises:
         WorkbookError: unknown profile or parameter, or a cell that failed.
@@ -27,13 +35,12 @@ def run(notebook: Path, output: Path, profile: str, parameters: dict[str, str]) 
     profile = profiles.load(profile).name
     if not notebook.is_file():
         raise WorkbookError(f"there is no notebook {notebook}: see notebooks/")
-    known = [name for name in papermill.inspect_notebook(str(notebook)) if name != "PROFILE"]
-    for name in parameters:
-        if name not in known:
-            raise unknown(f"parameter of {notebook.name}", name, known)
-    # The kernel inherits the profile. It is not a papermill parameter, so that the executed
+    parameters.check(given, [notebook])
+    values = parameters.taken(given, notebook)
+    # The kernel inherits both. The profile is not a papermill parameter, so that the executed
     # notebook has the cells of the original one.
     os.environ["WORKBOOK_PROFILE"] = profile
+    os.environ["WORKBOOK_RUN"] = name or profiles.run_name(profile, given)
     output.parent.mkdir(parents=True, exist_ok=True)
     failed = output.with_suffix(".failed.ipynb")
     failed.unlink(missing_ok=True)
@@ -41,7 +48,7 @@ def run(notebook: Path, output: Path, profile: str, parameters: dict[str, str]) 
         partial = Path(folder) / notebook.name
         try:
             papermill.execute_notebook(
-                str(notebook), str(partial), parameters or None, cwd=str(notebook.parent),
+                str(notebook), str(partial), values or None, cwd=str(notebook.parent),
                 progress_bar={"desc": f"{notebook.stem} ({profile})", "mininterval": 1},
                 extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log is not for readers
             )  # fmt: skip
@@ -54,22 +61,42 @@ def run(notebook: Path, output: Path, profile: str, parameters: dict[str, str]) 
         output.write_bytes(partial.read_bytes())
 
 
+def run_and_tell(notebook: Path, output: Path, *options) -> str:
+    """Run a notebook; return why it failed, or nothing.
+
+    ``<output>.failed.txt`` says it too, for the end of a run of many notebooks. It is there from
+    the start, because a program that the system kills has no time to write.
+    """
+    told = output.with_suffix(".failed.txt")
+    told.parent.mkdir(parents=True, exist_ok=True)
+    told.write_text(f"{notebook.name} was stopped or killed (out of memory?) before its end\n")
+    try:
+        run(notebook, output, *options)
+    except WorkbookError as error:
+        told.write_text(f"{error}\n")
+        return str(error)
+    except Exception as error:
+        told.write_text(f"{notebook.name} failed: {type(error).__name__}: {error}\n")
+        raise
+    told.unlink()
+    return ""
+
+
 def main() -> int:
     """Read the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--profile", default="auto")
+    parser.add_argument("--run", default="", help="the run's name, that of its folder in figures")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                         help="a notebook parameter; may be repeated")  # fmt: skip
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        run(arguments.notebook, arguments.output, arguments.profile, dict(arguments.p))
-    except WorkbookError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    fault = run_and_tell(given.notebook, given.output, given.profile, dict(given.p), given.run)
+    if fault:
+        print(fault, file=sys.stderr)
+    return 1 if fault else 0
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def write(run: str, target: Path) -> None:
     """
     book = results.load(run)
     if not book["numbers"]:
-        raise WorkbookError(f"profile {run} has no results: make run PROFILE={run} first")
+        raise WorkbookError(f"run {run} has no results in figures/{run}/results: make run first")
     lines = ["% Generated from the run's results; do not edit."]
     for name, entry in sorted(book["numbers"].items()):
         for part in ("value", "low", "high"):
@@ -33,7 +33,7 @@ def write(run: str, target: Path) -> None:
     notes = {note: None for context in book["notebooks"].values() for note in context["notes"]}
     if notes:
         lines.append(_definition("notes", " ".join(f"\\item {escape(n)}." for n in notes)))
-    lines.append(_definition("profile", escape(run)))
+    lines += [_definition("profile", escape(run)), _definition("run", run)]
     target.mkdir(parents=True, exist_ok=True)
     with files.atomic(target / "results.tex") as partial:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
