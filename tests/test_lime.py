@@ -13,7 +13,7 @@ from helpers.explain import hiding as perturb
 from helpers.explain import lime
 from helpers.explain.hiding import each_once, hidden_image
 from helpers.explain.segments import segment
-from helpers.nets import fuse, models
+from helpers.nets import folding, models
 from helpers.run.errors import WorkbookError
 
 SAMPLES = 60
@@ -199,11 +199,11 @@ def test_a_processor_without_the_fused_step_folds_only(image, squares, monkeypat
     def refuse(*_):
         raise RuntimeError("not on this processor")
 
-    monkeypatch.setattr(fuse._Step, "forward", refuse)
+    monkeypatch.setattr(folding._Step, "forward", refuse)
     predictor = perturb.Predictor(lively("shapes_net"))
     assert_equal(*both(image, squares, predictor.classifier, predictor))
     kinds = {type(m) for m in predictor._network.modules()}
-    assert fuse._Step not in kinds
+    assert folding._Step not in kinds
     assert nn.BatchNorm2d not in kinds
 
 
@@ -231,9 +231,9 @@ def test_only_plain_convolutions_are_fused_with_the_relu_that_alone_reads_them()
     parts = dict(network.named_modules())
     with torch.inference_mode():
         expected = network(images)
-        fused = fuse.fuse_activations(torch.fx.symbolic_trace(network))
+        fused = folding.fuse_activations(torch.fx.symbolic_trace(network))
         torch.testing.assert_close(fused(images), expected)
-    steps = [m for m in fused.modules() if isinstance(m, fuse._Step)]
+    steps = [m for m in fused.modules() if isinstance(m, folding._Step)]
     assert [step.activation for step in steps] == ["relu", "none", "relu"]
     assert dict(network.named_modules()) == parts
     assert expected.std() > 0.1
@@ -242,7 +242,7 @@ def test_only_plain_convolutions_are_fused_with_the_relu_that_alone_reads_them()
 def test_a_mobilenet_s_relu6_is_fused():
     network = models.build("mobilenet_v2", tuple("abc"), 32).network
     forms = perturb._fast_forms(network, torch.device("cpu"))
-    steps = [m for m in next(forms).modules() if isinstance(m, fuse._Step)]
+    steps = [m for m in next(forms).modules() if isinstance(m, folding._Step)]
     assert len(steps) == 52
     assert sum(step.activation == "hardtanh" for step in steps) == 35
 

@@ -1,13 +1,16 @@
 """Models: every architecture builds, classifies and can be explained; misfits are named."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from torch import nn
 
 from helpers import data
 from helpers.data import assets
-from helpers.explain import cams as cam
-from helpers.nets import models
+from helpers.explain import explain
+from helpers.nets import models, parts
+from helpers.nets.recording import edited, record
 from helpers.run.errors import WorkbookError
 
 CLASSES = tuple("abcde")
@@ -16,21 +19,6 @@ SIZES = [
     for name, about in models.ARCHITECTURES.items()
     for size in about.sizes or ((32, 64, 224) if name == "shapes_net" else (32, 224))
 ]
-
-
-def watch(classifier, layers, images):
-    """Return the logits, and the output of each layer in the order of computation."""
-    outputs, hooks = {}, []
-    for layer in layers:
-
-        def note(_module, _inputs, output, name=layer):
-            outputs[name] = output
-
-        hooks.append(classifier.layer(layer).register_forward_hook(note))
-    logits = classifier.logits(images)
-    for hook in hooks:
-        hook.remove()
-    return logits, outputs
 
 
 @pytest.mark.filterwarnings("ignore:.*finds nothing")
@@ -51,23 +39,20 @@ def test_every_architecture_classifies_and_can_be_explained(name, size):
     n = 1 if size == 224 else 2
     images = torch.rand(n, 3, size, size)
     in_order = list(dict.fromkeys([about.first, about.deeper, about.last, about.head]))
-    logits, outputs = watch(classifier, [*reversed(in_order), *about.stages], images)
+    order = []
+    with ExitStack() as stack:
+        for layer in in_order[::-1]:
+            stack.enter_context(edited(classifier, layer, lambda x, n=layer: order.append(n) or x))
+        seen = stack.enter_context(record(classifier, about.stages))
+        logits = classifier.logits(images)
+    assert order == in_order, "in the order of computation"
     assert logits.shape == (n, 5)
     assert logits.isfinite().all()
-    assert [layer for layer in outputs if layer in in_order] == in_order
-    maps = [(about.reshape or (lambda x: x))(outputs[stage]) for stage in about.stages]
-    heights = [m.shape[2] for m in maps]
+    heights = [seen[stage].shape[2] for stage in about.stages]
     assert heights == sorted(heights, reverse=True)
-    assert min(maps[-1].shape[2:]) > 1
+    assert min(seen[about.target].shape[2:]) > 1
 
-    maps = cam.explain(
-        "gradcam",
-        classifier.network,
-        classifier.target,
-        classifier.preprocess(images),
-        [0, 3][:n],
-        reshape=about.reshape,
-    )
+    maps = explain("gradcam", classifier, images, torch.tensor([0, 3][:n]))
     assert maps.shape == (n, size, size)
     assert maps.min() >= 0
     assert maps.max() <= 1
@@ -78,6 +63,59 @@ def test_the_map_size_is_that_of_the_layer_s_output():
     assert classifier.map_size() == (96, 8, 8)
     assert classifier.map_size("conv1") == (24, 32, 32)
     assert not any(module._forward_hooks for module in classifier.network.modules())
+
+
+def test_a_seed_gives_the_weights_and_leaves_other_random_numbers_alone():
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    first, again, other = (models.build("shapes_net", CLASSES, 64, seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    weights = [c.network.conv1.weight for c in (first, again, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    torch.manual_seed(1)
+    assert torch.equal(models.ARCHITECTURES["shapes_net"].build(5, True).conv1.weight, weights[0])
+
+
+def as_trained(name):
+    """Return a network whose BatchNorms have statistics and weights of their own."""
+    network = models.build(name, CLASSES, 64).network
+    generator = torch.Generator().manual_seed(0)
+    for m in network.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(0, 0.3, generator=generator)
+            m.running_var.uniform_(0.01, 3, generator=generator)
+            nn.init.uniform_(m.weight, 0, 2, generator=generator)
+            nn.init.normal_(m.bias, 0, 0.3, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize(
+    "name", ["shapes_net", "resnet20", "resnet18", "resnet50", "mobilenet_v2", "densenet121"]
+)
+@torch.no_grad()
+def test_a_folded_network_agrees_and_one_altered_by_half_a_percent_does_not(name):
+    network = as_trained(name)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    expected = network(images)
+    folded = parts.fold(network, parts.trace(network))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules()) or "dense" in name
+    assert parts.agree(folded(parts.fast_layout(images)), expected)
+    assert not parts.agree(expected[:1], expected)
+    head = network.get_submodule(models.ARCHITECTURES[name].head)
+    head.weight.mul_(1.005)
+    head.bias.mul_(1.005)
+    assert not parts.agree(network(images), expected)
+    assert parts.agree(network(images), expected, tolerance=0.01), "a caller may allow more"
+    head.weight.div_(1.005)
+    head.bias.div_(1.005)
+    network.get_submodule(models.ARCHITECTURES[name].last).weight.mul_(1.005)
+    assert not parts.agree(network(images), expected)
+
+
+def test_parts_refuse_a_layer_that_is_called_twice(one_line):
+    with pytest.raises(WorkbookError) as error:
+        parts.Parts(models.build("resnet18", CLASSES, 64).network, "layer1.0.relu")
+    one_line(error, "layer1.0.relu is called several times", "layer1.0")
 
 
 def test_the_stages_of_small_nets_match_the_papers():

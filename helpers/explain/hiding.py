@@ -12,9 +12,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from helpers.nets.fuse import fuse_activations
+from helpers.nets.folding import agree, fast_layout, fold, fuse_activations, trace
 from helpers.nets.models import Classifier
-from helpers.nets.parts import agree, fast_layout, fold, trace
 from helpers.run.errors import WorkbookError
 
 # Pixels per pass. On a CPU larger passes leave the caches, and their maps are so large that

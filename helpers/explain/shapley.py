@@ -15,8 +15,8 @@ from captum.attr import KernelShap, ShapleyValueSampling
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from helpers.nets.folding import fast_layout
 from helpers.nets.models import Classifier
-from helpers.nets.parts import fast_layout
 from helpers.run.errors import WorkbookError
 
 Game = Callable[[Tensor], Tensor]

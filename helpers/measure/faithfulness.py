@@ -17,8 +17,8 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from helpers.measure import localisation
+from helpers.nets.folding import fast_layout
 from helpers.nets.models import Classifier
-from helpers.nets.parts import fast_layout
 from helpers.run.errors import WorkbookError
 
 

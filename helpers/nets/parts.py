@@ -1,4 +1,4 @@
-"""Networks as graphs: folded to run faster, and cut to run only what follows one layer."""
+"""Run only a part of a network: what follows one layer, given what that layer puts out."""
 
 from __future__ import annotations
 
@@ -8,56 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
 
+from helpers.nets.folding import agree, fast_layout, fold, trace
 from helpers.nets.recording import Layer, called_again, edited, find_layer
 
 Rest = Callable[[Tensor, Tensor], Tensor]
-
-
-def trace(network: nn.Module, layer: nn.Module | None = None) -> fx.Graph | None:
-    """Return the graph of a network, the layer being one node; None if it cannot be traced."""
-
-    class Tracer(fx.Tracer):
-        def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-            return module is layer or super().is_leaf_module(module, name)
-
-    try:
-        return Tracer().trace(network)
-    except Exception:  # tracing runs foreign code on symbols, which can fail in any way
-        return None
-
-
-def fold(network: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    """Return a graph as a module, each BatchNorm folded into the convolution before it.
-
-    The network must be in eval mode; its own modules are not touched.
-    """
-    return fuse(fx.GraphModule(network, graph), inplace=True, no_trace=True)
-
-
-def agree(logits: Tensor, expected: Tensor, tolerance: float | None = None) -> bool:
-    """Say whether two computations of the same logits differ by rounding only.
-
-    Args:
-        logits: one of them, [N, K].
-        expected: the other one.
-        tolerance: largest difference, as a share of the largest logit. If None, that of
-            float32: 1e-4, about a hundred times what folding changes in the networks here; on
-            a GPU whose convolutions round to TF32 (ten bits) 2e-3.
-    """
-    if tolerance is None:
-        tolerance = 2e-3 if logits.is_cuda and torch.backends.cudnn.allow_tf32 else 1e-4
-    if logits.shape != expected.shape:
-        return False
-    return bool((logits - expected).abs().max() <= tolerance * expected.abs().max())
-
-
-def fast_layout(value: Tensor) -> Tensor:
-    """Lay maps [N, C, H, W] out as the CPU's convolutions want them: channels last."""
-    if value.ndim == 4 and value.device.type == "cpu":
-        return value.contiguous(memory_format=torch.channels_last)
-    return value
 
 
 class Parts:

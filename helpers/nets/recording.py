@@ -12,7 +12,8 @@ gradients there. captum's ``LayerActivation`` keeps the last of several calls wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -47,46 +48,45 @@ class Recording(Mapping[Layer, Tensor]):
     def __len__(self) -> int:
         return len(self._outputs)
 
+    def add(self, layer: Layer, output: Tensor) -> None:
+        """Append one output."""
+        self._outputs[layer].append(output)
+
     def clear(self) -> None:
         """Forget what was seen so far: for many batches, of which each is used at once."""
         for outputs in self._outputs.values():
             outputs.clear()
 
-    def add(self, layer: Layer, output: Tensor) -> None:
-        """Append one output."""
-        self._outputs[layer].append(output)
-
 
 @contextmanager
 def record(
     target: Target, layers: Layer | Iterable[Layer],
-    keep: Literal["maps", "graph", "leaf"] = "maps",
+    keep: Literal["maps", "means", "graph", "leaf"] = "maps",
 ) -> Iterator[Recording]:  # fmt: skip
     """Record what layers put out in every pass inside the block.
 
     Args:
         target: a classifier, or any module. Its mode (training or evaluation) is left alone.
         layers: one dotted name, or several; modules of the network serve as well.
-        keep: what is kept of an output. ``"maps"``: a float32 copy on the CPU, tokens of a
-            transformer as maps. ``"graph"``: the output as it is, to be differentiated, or
-            differentiated by. ``"leaf"``: the same, but gradients begin there, so that nothing
-            before the layer is differentiated. With the last two the network goes on with a
-            copy: an in-place ReLU leaves the record alone. Record one pass at a time with them.
+        keep: ``"maps"``, float32 copies on the CPU, see :func:`as_maps`; ``"means"``, these
+            averaged over the map. Or the output as it is, for one pass at a time: ``"graph"``,
+            to differentiate it or by it; ``"leaf"``, to begin the gradients there. The network
+            then goes on with a copy: an in-place ReLU leaves the record alone.
 
     Yields:
-        a mapping, layer -> float32 [N, C, h, w] (or [N, units]); with ``"graph"`` and ``"leaf"``
-        the output's own form, see :func:`as_maps`.
+        a mapping, layer -> [N, C, h, w], or [N, units] where there are no places.
 
     Raises:
         WorkbookError: unknown layer; a layer that is called several times in one pass; on
             reading, a layer that was not called.
     """
-    layers = [layers] if isinstance(layers, Layer) else list(layers)
-    seen = Recording(layers)
+    seen = Recording([layers] if isinstance(layers, Layer) else layers)
 
     def note(layer: Layer, output: Tensor) -> Tensor | None:
-        if keep == "maps":
+        if keep in ("maps", "means"):
             maps = as_maps(target, output.detach())
+            if keep == "means" and maps.ndim == 4:
+                maps = maps.float().mean(dim=(2, 3))
             seen.add(layer, maps.to("cpu", torch.float32, copy=True))
             return None
         if keep == "leaf":
@@ -94,7 +94,7 @@ def record(
         seen.add(layer, output)
         return output.clone()
 
-    with _watched(target, layers, note):
+    with _watched(target, seen, note):
         yield seen
 
 
@@ -103,8 +103,7 @@ def edited(target: Target, layer: Layer, function: Callable[[Tensor], Tensor]) -
     """Replace a layer's output: inside the block the network goes on with ``function(output)``.
 
     Args:
-        target: a classifier, or any module.
-        layer: its dotted name, or the module.
+        target, layer: see :func:`record`.
         function: gets the output as the layer gives it, tokens as tokens [N, T, C].
 
     Raises:
@@ -133,8 +132,7 @@ def activations(target: Target, layer: Layer, images: Tensor, batch_size: int = 
         batch_size: images per pass.
     """
     with record(target, layer) as seen:
-        for batch in images.split(batch_size):
-            _run(target, batch)
+        _run(target, images, batch_size)
     return seen[layer]
 
 
@@ -143,26 +141,18 @@ def unit_means(
 ) -> dict[Layer, Tensor]:
     """Return per layer the activation of each unit, averaged over its map, float32 [N, units].
 
-    One pass for all layers; no more than the maps of one batch are held. See
+    One pass for all layers, and no more than the maps of one batch are held; see
     :func:`activations` for the arguments.
     """
-    layers = [layers] if isinstance(layers, Layer) else list(layers)
-    seen = Recording(layers)
-
-    def note(layer: Layer, output: Tensor) -> None:
-        maps = as_maps(target, output.detach()).float()
-        seen.add(layer, (maps.mean(dim=(2, 3)) if maps.ndim == 4 else maps).to("cpu", copy=True))
-
-    with _watched(target, layers, note):
-        for batch in images.split(batch_size):
-            _run(target, batch)
+    with record(target, layers, "means") as seen:
+        _run(target, images, batch_size)
     return dict(seen)
 
 
 def receptive_field(classifier: Classifier, layer: Layer) -> int:
     """Return the width in pixels of the square that one cell of a layer's map depends on.
 
-    Found by asking which pixels have a gradient; at most the input size.
+    Found by asking which pixels have a gradient: at most the input size.
     """
     size = classifier.input_size
     image = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -183,26 +173,17 @@ def as_maps(target: Target, output: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into eval mode, and then every module back into its own."""
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode, and gradients for all but the weights; then everything back as it was."""
     modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    weights = [(p, p.requires_grad, p.grad) for p in network.parameters()]
+    network.eval().requires_grad_(False)
     try:
-        yield
+        with torch.enable_grad():
+            yield
     finally:
         for module, training in modes:
             module.training = training
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Eval mode, and gradients for all but the weights; then everything back as it was."""
-    weights = [(p, p.requires_grad, p.grad) for p in network.parameters()]
-    network.requires_grad_(False)
-    try:
-        with evaluating(network), torch.enable_grad():
-            yield
-    finally:
         for weight, wanted, gradient in weights:
             weight.requires_grad_(wanted)
             weight.grad = gradient
@@ -251,15 +232,14 @@ def _network(target: Target) -> nn.Module:
     return target if isinstance(target, nn.Module) else target.network
 
 
-@torch.inference_mode()
-def _run(target: Target, images: Tensor) -> None:
-    """Run one batch in eval mode."""
-    with evaluating(_network(target)):
-        if isinstance(target, nn.Module):
-            weight = next(target.parameters(), images)
-            target(images.to(weight.device))
-        else:
-            target.logits(images, max(1, len(images)))
+def _run(target: Target, images: Tensor, batch_size: int) -> None:
+    with frozen(_network(target)), torch.inference_mode():
+        if not isinstance(target, nn.Module):
+            target.logits(images, batch_size)
+            return
+        weight = next(target.parameters(), images)
+        for batch in images.split(batch_size):
+            target(batch.to(weight.device))
 
 
 @contextmanager
@@ -279,7 +259,7 @@ def _watched(
         nonlocal in_pass
         in_pass = None
 
-    def hook(layer: Layer, output: object) -> Tensor | None:
+    def hook(layer: Layer, _module: nn.Module, _inputs: tuple, output: object) -> Tensor | None:
         name = found[layer][0]
         if in_pass is not None:
             if layer in in_pass:
@@ -292,15 +272,9 @@ def _watched(
             )
         return note(layer, output)
 
-    hooks = []
-    try:
-        hooks.append(network.register_forward_pre_hook(begin))
-        hooks.append(network.register_forward_hook(end, always_call=True))
+    with ExitStack() as hooks:
+        hooks.callback(network.register_forward_pre_hook(begin).remove)
+        hooks.callback(network.register_forward_hook(end, always_call=True).remove)
         for layer, (_, module) in found.items():
-            hooks.append(
-                module.register_forward_hook(lambda _m, _i, output, key=layer: hook(key, output))
-            )
+            hooks.callback(module.register_forward_hook(partial(hook, layer)).remove)
         yield
-    finally:
-        for handle in hooks:
-            handle.remove()
