@@ -37,7 +37,7 @@ The numbers count the imports."""
 
 # Inches across, for a figure as wide as a page: where a room's text begins and ends, where the
 # first stream runs, how far the next, and the widest; then inches down, and sizes in points.
-WIDTH, MARGIN, TEXT, EDGE, STREAMS, STEP, WIDEST = 8.9, 0.1, 1.36, 5.56, 5.92, 0.52, 0.22
+WIDTH, MARGIN, TEXT, EDGE, STREAMS, STEP, WIDEST = 7.9, 0.08, 1.27, 5.06, 5.26, 0.465, 0.2
 LINE, BOX, SPACE, PADDING, GAP = 0.17, 0.2, 0.06, 0.12, 0.09
 NAME, SENTENCE, FILE, NUMBER = 13, 8.6, 7.8, 7.8
 
@@ -171,13 +171,23 @@ def stream(
 
 
 def rows(words: list[str], size: float, between: float) -> list[list[str]]:
-    """Return words in rows that fit into a room, ``between`` inches of each other."""
-    found: list[list[str]] = [[]]
+    """Return words in as few rows as fit into a room, about equally long."""
+    found, limit = filled(words, size, between, EDGE - TEXT), EDGE - TEXT
+    while limit > 0 and len(narrower := filled(words, size, between, limit)) == len(found):
+        found, limit = narrower, limit - 0.05
+    return found
+
+
+def filled(words: list[str], size: float, between: float, limit: float) -> list[list[str]]:
+    """Return words in rows of at most ``limit`` inches, ``between`` inches from each other."""
+    found, used = [], limit
     for word in words:
-        taken = sum(width(other, size) + between for other in found[-1])
-        if found[-1] and taken + width(word, size) > EDGE - TEXT:
+        wide = width(word, size) + between
+        if used + wide > limit:
             found.append([])
+            used = 0
         found[-1].append(word)
+        used += wide
     return found
 
 
