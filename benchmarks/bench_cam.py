@@ -30,12 +30,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from helpers.data import assets, imagenet
-from helpers.explain import cams as cam
+from helpers.explain import cams
 from helpers.nets import models
 
 METHODS = {
-    "ablationcam": (cam.AblationCAM, pytorch_grad_cam.AblationCAM),
-    "scorecam": (cam.ScoreCAM, pytorch_grad_cam.ScoreCAM),
+    "ablationcam": (cams.AblationCAM, pytorch_grad_cam.AblationCAM),
+    "scorecam": (cams.ScoreCAM, pytorch_grad_cam.ScoreCAM),
 }
 # Layers without negative activations, where both sides mean the same by ablation.
 CASES = [

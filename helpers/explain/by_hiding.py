@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from helpers.explain import lime, shapley
+from helpers.nets.folding import fast_layout
 from helpers.nets.models import Classifier
-from helpers.nets.parts import fast_layout
 
 
 def mean_colour(image: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from pytorch_grad_cam.base_cam import BaseCAM
 from torch import Tensor, nn
 
-from helpers.nets.parts import Parts, Rest, agree, fast_layout, fold, trace
+from helpers.nets.folding import agree, fast_layout, fold, trace
+from helpers.nets.parts import Parts, Rest
 from helpers.nets.recording import Layer, record
 
 Chunk = tuple[Tensor, Tensor, Tensor]

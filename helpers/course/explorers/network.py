@@ -110,10 +110,10 @@ def cam(classifier: Classifier, images: Tensor, n_classes: int = 10) -> Explorer
         figures.show_image(axes[0, 0], images[image.value])
         figures.show_heatmap(axes[0, 1], images[image.value], heat, opacity=opacity.value)
         figures.heat_bar(figure, axes)
-        c = explained.value
+        c, title = explained.value, METHODS[method.value].title
         return figure, (
-            f"{METHODS[method.value].title} at {layer.value}: what speaks for {classifier.class_names[c]}, to "
-            f"which the network gives {probabilities[image.value, c]:.1%}."
+            f"{title} at {layer.value}: what speaks for {classifier.class_names[c]}, to which the "
+            f"network gives {probabilities[image.value, c]:.1%}."
         )
 
     return Explorer([image, method, layer, explained, opacity], draw, adapt)
