@@ -1,4 +1,4 @@
-"""What a call costs: wall time and peak memory."""
+"""What a call costs: wall time and peak memory, and whether it had the machine to itself."""
 
 from __future__ import annotations
 
@@ -15,13 +15,27 @@ import torch
 
 Result = TypeVar("Result")
 _INTERVAL = 0.002  # seconds between two looks at the memory
+_TICKS = 0.03  # seconds; processor time is counted in hundredths, and rounded for each count
+
+# From this share of one core on, other work may have made a call slower. A quiet system's own
+# programs take less.
+DISTURBING = 0.2
 
 
 class Cost(NamedTuple):
-    """Wall time in seconds, and how far memory rose above where it was, in MiB."""
+    """Wall time in seconds, and how far memory rose above where it was, in MiB.
+
+    ``others`` is the processor time that other programs used meanwhile, as a share of one core.
+    """
 
     seconds: float
     peak: float
+    others: float = 0.0
+
+    @property
+    def note(self) -> str:
+        """Say it if other programs kept a processor busy meanwhile, so that the time is too long."""
+        return "measured while other work ran" if self.others > DISTURBING else ""
 
 
 def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
@@ -32,14 +46,38 @@ def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
     have freed is given back to the system first.
     """
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before, start = torch.cuda.memory_allocated(), time.perf_counter()
-        result = call()
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-        return result, Cost(seconds, (torch.cuda.max_memory_allocated() - before) / 2**20)
+    before = _processor_time_of_others()
+    result, seconds, peak = (_on_gpu if torch.cuda.is_available() else _on_cpu)(call)
+    others = _processor_time_of_others() - before - _TICKS
+    return result, Cost(seconds, peak / 2**20, max(others, 0.0) / max(seconds, 1e-9))
 
+
+def _processor_time_of_others() -> float:
+    """Return the seconds that all processors have worked, or waited for the host, without us."""
+    process, spent = psutil.Process(), 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has just ended, and our children include it
+            times = one.cpu_times()
+            spent += times.user + times.system
+            # Those that have ended.
+            spent += getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
+    machine = psutil.cpu_times()._asdict()
+    # The time of guests is a part of "user".
+    idle = sum(machine.get(name, 0) for name in ("idle", "iowait", "guest", "guest_nice"))
+    return sum(machine.values()) - idle - spent
+
+
+def _on_gpu(call: Callable[[], Result]) -> tuple[Result, float, int]:
+    torch.cuda.synchronize()  # work that is still queued is not this call's
+    torch.cuda.reset_peak_memory_stats()
+    before, start = torch.cuda.memory_allocated(), time.perf_counter()
+    result = call()
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    return result, seconds, torch.cuda.max_memory_allocated() - before
+
+
+def _on_cpu(call: Callable[[], Result]) -> tuple[Result, float, int]:
     with contextlib.suppress(OSError, AttributeError):  # not every system has glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     process, done = psutil.Process(), threading.Event()
@@ -59,4 +97,4 @@ def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
         seconds = time.perf_counter() - start
         done.set()
         watcher.join()
-    return result, Cost(seconds, (peak - before) / 2**20)
+    return result, seconds, peak - before
