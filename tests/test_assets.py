@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -177,7 +178,7 @@ def test_the_first_download_is_pinned_and_a_changed_one_refused(server, list_ass
     with pytest.raises(WorkbookError) as error:
         assets.fetch("thing")
     one_line(error, "thing", "wrong checksum", "the source has changed")
-    assert cached() == ["pins.json"]
+    assert cached() == [".pins.lock", "pins.json"]
 
 
 def test_a_full_disk_is_one_line(server, list_asset, monkeypatch, one_line):
@@ -369,3 +370,25 @@ def test_the_mirror_s_files_are_those_that_it_lists():
     for name in ("cifar10_resnet20", "cifar10_resnet56", "imagenet_n01443537_goldfish"):
         assert assets.fetch(name).path.exists()
         assert assets.catalogue()[name]["sha256"] == assets._mirror()[name]["sha256"]
+
+
+def pin_many(folder, names):
+    os.environ["WORKBOOK_DATA"] = str(folder)
+    for name in names:
+        path = folder / "cache" / name
+        path.write_text(name)
+        assets._pin(name, path)
+
+
+def test_pins_that_two_processes_write_at_once_are_all_kept(tmp_path):
+    (tmp_path / "cache").mkdir()
+    names = [[f"{who}{i}" for i in range(60)] for who in "ab"]
+    start = multiprocessing.get_context("fork").Process
+    writers = [start(target=pin_many, args=(tmp_path, part)) for part in names]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    kept = json.loads((tmp_path / "cache" / "pins.json").read_text())
+    assert sorted(kept) == sorted(names[0] + names[1])

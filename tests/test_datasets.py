@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 import pickle
 import shutil
 import tarfile
@@ -140,6 +141,18 @@ def test_validation_images_are_held_out_of_training(own):
     assert validation.ids == ("cat/19.png", "dog/19.png")
 
 
+@pytest.mark.parametrize("n", [1, 2, 4, 19])
+def test_a_class_of_few_images_keeps_one_for_validation(tmp_path, n):
+    for name, count in (("cat", n), ("dog", 25)):
+        for i in range(count):
+            save(tmp_path / "train" / name / f"{i:02d}.png")
+    train, validation = (folders.load(tmp_path, split) for split in ("train", "validation"))
+    assert torch.bincount(train.labels).tolist() == [max(1, n - 1), 24]
+    assert torch.bincount(validation.labels).tolist() == [1, 1]
+    if n > 1:
+        assert set(train.ids).isdisjoint(validation.ids)
+
+
 def test_few_images_are_spread_over_the_classes(own):
     few = folders.load(own, "train", 6)
     assert torch.bincount(few.labels).tolist() == [3, 3]
@@ -159,6 +172,42 @@ def test_other_files_beside_the_images_are_ignored(own):
     assert folders.load(own, "test").ids == expected.ids
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_names_that_begin_with_a_dot_and_files_beside_the_classes_are_ignored(own, kind):
+    expected = folders.load(own, "test")
+    (own / "test" / ".checkpoints").mkdir()
+    (own / "test" / "cat" / "._00.png").write_text("no image")
+    (own / "test" / "readme.txt").write_text("no class")
+    found = folders.load(archived(own, kind), "test")
+    assert (found.ids, found.class_names) == (expected.ids, expected.class_names)
+
+
+def test_only_the_images_that_are_asked_for_are_read_and_each_once(own, monkeypatch):
+    read, reader = [], pathlib.Path.read_bytes
+    (own / "test" / "cat" / "notes.txt").write_text("no image")
+    spy = lambda path: read.append(path.relative_to(own).as_posix()) or reader(path)  # noqa: E731
+    monkeypatch.setattr(pathlib.Path, "read_bytes", spy)
+    assert data.class_names(f"folder:{own}") == ("cat", "dog")
+    data.identity(f"folder:{own}")
+    assert read == []
+    folders.load(own, "test", 4)
+    assert read == ["test/cat/00.png", "test/cat/01.png", "test/dog/00.png", "test/dog/01.png"]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_splits_with_different_classes_are_refused(own, kind, split, one_line):
+    (own / "test" / "cat").rename(own / "test" / "fox")
+    path = archived(own, kind)
+    words = ["train/ and test/", path.name, "train/cat/, test/fox/", "the same class folders"]
+    with pytest.raises(WorkbookError) as error:
+        data.load(f"folder:{path}", split)
+    one_line(error, *words)
+    with pytest.raises(WorkbookError) as error:
+        data.class_names(f"folder:{path}")
+    one_line(error, *words)
+
+
 def test_a_note_goes_with_the_images(own):
     assert folders.load(own, "test", note="copies").note == "copies"
 
@@ -175,9 +224,10 @@ def test_the_identity_changes_when_an_image_changes(own):
 
 
 def test_the_identity_changes_when_an_image_moves_to_another_class(own):
+    for i in range(20):  # so that the moved one stays between the same two
+        (own / "train" / "dog" / f"{i:02d}.png").rename(own / "train" / "dog" / f"{50 + i}.png")
     before = data.identity(f"folder:{own}")
-    (own / "train" / "cat" / "00.png").rename(own / "train" / "cat" / "aa.png")
-    (own / "train" / "cat" / "aa.png").rename(own / "train" / "dog" / "20.png")
+    (own / "train" / "cat" / "19.png").rename(own / "train" / "dog" / "19.png")
     assert data.identity(f"folder:{own}") != before
 
 
@@ -281,7 +331,7 @@ def noise_jpeg():
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("content", "words"),
     [
         (b"this is no image at all", ["not a readable image"]),
         (b"", ["not a readable image"]),
@@ -290,8 +340,8 @@ def noise_jpeg():
     ],
     ids=["text", "empty", "truncated", "1x1"],
 )
-def test_a_bad_image_is_named_with_its_class(own, data, words, one_line):
-    (own / "test" / "dog" / "bad.jpg").write_bytes(data)
+def test_a_bad_image_is_named_with_its_class(own, content, words, one_line):
+    (own / "test" / "dog" / "bad.jpg").write_bytes(content)
     with pytest.raises(WorkbookError) as error:
         data.load(f"folder:{own}", "test")
     one_line(error, "dog/bad.jpg", "replace it or remove it", *words)
@@ -368,6 +418,14 @@ def test_an_unknown_split_offers_the_known_ones(one_line):
     with pytest.raises(WorkbookError) as error:
         data.load("cifar10", "val")
     one_line(error, "'val'", "validation")
+
+
+@pytest.mark.parametrize("name", ["imagenet_ten", "imagenet_samples"])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_sets_without_training_images_hand_out_none(name, split, one_line):
+    with pytest.raises(WorkbookError) as error:
+        data.load(name, split)
+    one_line(error, name, "only a test split", f'"{split}"')
 
 
 # ---- CIFAR -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers import data
-from helpers.data import shapes
+from helpers.data import painting, shapes
 from helpers.run.errors import WorkbookError
 
 
@@ -21,6 +21,99 @@ def test_the_same_arguments_paint_the_same_image():
     assert np.array_equal(first.image, second.image)
     assert np.array_equal(first.mask, second.mask)
     assert all(np.array_equal(first.concepts[c], second.concepts[c]) for c in shapes.CONCEPTS)
+
+
+# ---- painted once, kept, and read --------------------------------------------------------------
+
+
+@pytest.fixture
+def own_shelf(tmp_path, monkeypatch):
+    """An empty folder for painted images, of which each block is small."""
+    monkeypatch.setattr(shapes, "_shelf", lambda: tmp_path / "painted")
+    monkeypatch.setattr(shapes, "BLOCK", 10)
+    return tmp_path / "painted"
+
+
+def no_brush(*arguments):
+    raise AssertionError("it was painted again")
+
+
+def same(first, second):
+    assert torch.equal(first.pixels, second.pixels)
+    assert torch.equal(first.masks, second.masks)
+    assert all(torch.equal(first.concepts[c], second.concepts[c]) for c in shapes.CONCEPTS)
+    assert torch.equal(first.labels, second.labels)
+    assert first.ids == second.ids
+
+
+def test_what_was_painted_is_read(own_shelf, monkeypatch):
+    painted = shapes.load("test", 30)
+    assert len(list(own_shelf.iterdir())) == 3
+    monkeypatch.setattr(shapes, "paint", no_brush)
+    same(shapes.load("test", 30), painted)
+    same(shapes.load("test", 17), painted[:17])
+    for other in (("test", 31), ("validation", 10)):
+        with pytest.raises(AssertionError, match="painted again"):
+            shapes.load(*other)
+    with pytest.raises(AssertionError, match="painted again"):
+        shapes.load("test", 10, seed=1)
+
+
+def test_a_part_of_a_block_is_painted_and_not_kept(own_shelf, images):
+    same(shapes.load("test", 23), images[:23])
+    assert sorted(f.name for f in own_shelf.iterdir()) == ["0-test-00000.npz", "0-test-00010.npz"]
+
+
+def test_the_shortcut_is_planted_in_a_copy(own_shelf):
+    clean = shapes.load("train", 10)
+    shapes.load("train", 10, shortcut="circle")
+    same(shapes.load("train", 10), clean)
+
+
+@pytest.mark.parametrize("fault", ["cut", "empty", "scratched", "of another size"])
+def test_a_damaged_block_is_painted_anew(own_shelf, images, fault):
+    shapes.load("test", 20)
+    first, second = sorted(own_shelf.iterdir())
+    whole = first.read_bytes()
+    middle = len(whole) // 2
+    damaged = {
+        "cut": whole[:middle],
+        "empty": b"",
+        "scratched": whole[:middle] + bytes(50) + whole[middle + 50 :],
+    }
+    if fault == "of another size":
+        np.savez(first, pixels=np.load(second)["pixels"][:5], maps=np.load(second)["maps"])
+    else:
+        first.write_bytes(damaged[fault])
+    same(shapes.load("test", 20), images[:20])
+    assert first.read_bytes() == whole
+
+
+def test_a_full_disk_is_no_fault(own_shelf, images, monkeypatch):
+    def full(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    same(shapes.load("test", 20), images[:20])
+    assert list(own_shelf.iterdir()) == []
+
+
+def test_images_are_painted_anew_when_the_painter_has_changed(tmp_path, monkeypatch):
+    seen = set()
+    for code in ("first", "second"):
+        (tmp_path / "painting.py").write_text(code)
+        monkeypatch.setattr(painting, "__file__", str(tmp_path / "painting.py"))
+        shapes._painter.cache_clear()
+        seen.add(shapes._painter())
+    monkeypatch.setattr(shapes, "version", lambda library: "0.1")
+    shapes._painter.cache_clear()
+    seen.add(shapes._painter())
+    assert len(seen) == 3
+    monkeypatch.undo()
+    shapes._painter.cache_clear()
+
+
+# ---- what is painted ---------------------------------------------------------------------------
 
 
 def test_an_image_does_not_depend_on_how_many_are_painted(images):
@@ -90,23 +183,23 @@ def test_object_and_background_never_overlap_and_bars_are_neither(images):
 
 def test_bars_in_front_are_cut_out_of_the_mask(monkeypatch):
     covers = []
-    cover = shapes._cover
+    cover = painting._cover
 
     def spy(image, maps, coverage, fill, **concepts):
         covers.append((concepts["shape"], coverage > 0.5))
         cover(image, maps, coverage, fill, **concepts)
 
-    monkeypatch.setattr(shapes, "_cover", spy)
+    monkeypatch.setattr(painting, "_cover", spy)
     cut = 0
     for i in range(40):
         covers.clear()
-        painting = shapes.paint(0, "train", i)
+        painted = shapes.paint(0, "train", i)
         where = [shape for shape, _ in covers].index(i % 10)
         visible = covers[where][1].copy()
         for _, hidden in covers[where + 1 :]:
             cut += (visible & hidden).any()
             visible &= ~hidden
-        assert np.array_equal(painting.mask, visible)
+        assert np.array_equal(painted.mask, visible)
     assert cut >= 5
 
 
@@ -157,10 +250,12 @@ def test_concept_masks_pick_one_concept(images):
 def blank(seed, split, index):
     flat = np.full((64, 64, 3), 100, np.uint8)
     maps = {c: np.full((64, 64), -1, np.int8) for c in shapes.CONCEPTS}
-    return shapes.Painting(flat, maps["shape"] >= 0, maps)
+    return painting.Painting(flat, maps["shape"] >= 0, maps)
 
 
-def test_the_shortcut_goes_with_its_class_in_95_percent_of_the_training_images(monkeypatch):
+def test_the_shortcut_goes_with_its_class_in_95_percent_of_the_training_images(
+    monkeypatch, own_shelf
+):
     monkeypatch.setattr(shapes, "paint", blank)
     train = shapes.load("train", 3000, shortcut="star")
     marked = (train.pixels != 100).flatten(1).any(dim=1)

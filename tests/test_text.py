@@ -15,7 +15,7 @@ from sklearn.metrics import pairwise_distances
 
 from helpers import data
 from helpers.course import checks
-from helpers.data import assets, newsgroups, postcards, texts
+from helpers.data import assets, postcards, texts
 from helpers.explain import text as lime_text
 from helpers.run import text_figures
 from helpers.run.errors import WorkbookError
@@ -179,7 +179,7 @@ def test_articles_are_read_by_group_and_number(archive):
         "20news-bydate-test/sci.b/20": b"second", "20news-bydate-test/sci.b/3": b"caf\xe9",
         "20news-bydate-test/alt.a/7": b"first", "20news-bydate-train/alt.a/1": b"old",
     })  # fmt: skip
-    test = newsgroups.load("test")
+    test = texts.load_newsgroups("test")
     assert test.texts == ("first", "café", "second")
     assert test.ids == ("alt.a/7", "sci.b/3", "sci.b/20")
     assert (test.labels.tolist(), test.class_names) == ([0, 1, 1], ("alt.a", "sci.b"))
@@ -200,7 +200,7 @@ def test_articles_are_read_by_group_and_number(archive):
 def test_a_damaged_archive_is_one_line(archive, files, cut, one_line):
     archive(files, cut)
     with pytest.raises(WorkbookError) as error:
-        newsgroups.load("test")
+        texts.load_newsgroups("test")
     one_line(error, "news.tar.gz", "download it again")
 
 
@@ -212,7 +212,7 @@ def test_the_asset_is_listed():
 
 @pytest.mark.mirror
 def test_the_real_archive_has_its_published_size():
-    test = newsgroups.load("test")
+    test = texts.load_newsgroups("test")
     assert (len(test), len(test.class_names)) == (7532, 20)
     assert np.bincount(test.labels).min() == 251
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pooch
 import requests
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torchvision.models import get_weight
 
@@ -213,6 +214,6 @@ def _pins() -> dict[str, str]:
 
 def _pin(name: str, path: Path) -> None:
     """Keep the checksum of a first download, so that every later one must match it."""
-    pins = _pins() | {name: pooch.file_hash(str(path))}
-    with files.atomic(path.parent / "pins.json") as partial:
-        partial.write_text(json.dumps(pins, indent=2))
+    digest = pooch.file_hash(str(path))
+    with FileLock(path.parent / ".pins.lock"), files.atomic(path.parent / "pins.json") as partial:
+        partial.write_text(json.dumps(_pins() | {name: digest}, indent=2))

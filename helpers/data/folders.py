@@ -7,10 +7,12 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from gzip import BadGzipFile
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from posixpath import splitext
 
 import numpy as np
 import torch
@@ -36,7 +38,8 @@ def load(
     """Read one split of a data set in class folders.
 
     Classes are the sorted folder names. A non-square image is cropped at the centre and scaled
-    to ``size`` x ``size``. Where ``validation`` has no folder, it is every 20th training image.
+    to ``size`` x ``size``. ``validation`` is every 20th image of a class in ``train/``, its last
+    one where it has fewer; ``train`` is the rest. The only image of a class serves as both.
 
     Args:
         path: the folder or archive that holds ``train/`` and ``test/``.
@@ -47,55 +50,81 @@ def load(
         note: where the images are not the original ones, say so here.
 
     Raises:
-        WorkbookError: no such path or split, an empty class, an unreadable or tiny image.
+        WorkbookError: no such path or split, an empty class, classes that ``train/`` and
+            ``test/`` do not share, an unreadable or tiny image.
     """
     path = Path(path)
     folder = "train" if split == "validation" else split
-    by_class: dict[str, dict[str, bytes]] = {}
-    for file, data in _files(path):
-        if len(file.parts) < 2 or file.parts[0] != folder:
-            continue
-        images = by_class.setdefault(file.parts[1], {})
-        if data is not None and file.suffix.lower() in SUFFIXES:
-            images["/".join(file.parts[1:])] = data
-    if not by_class:
-        raise WorkbookError(
-            f"{path} has no {folder}/<class>/ folders: sort the images into "
-            "train/<class>/ and test/<class>/"
-        )
-    empty = [c for c, images in sorted(by_class.items()) if not images]
-    if empty:
-        raise WorkbookError(
-            f"class folder {folder}/{empty[0]}/ of {path.name} has no images "
-            f"({', '.join(sorted(SUFFIXES))}): fill it or remove it"
-        )
-    class_names = tuple(sorted(by_class))
-    per_class = None if n is None else -(-n // len(class_names))
-    chosen = [
-        (label, file, data)
-        for label, class_name in enumerate(class_names)
-        for file, data in _part(sorted(by_class[class_name].items()), split)[:per_class]
-    ]
+    with _opened(path, folder) as (files, read):
+        classes = _classes(path, files, folder)
+        per_class = None if n is None else -(-n // len(classes))
+        chosen = [
+            (label, file.removeprefix(f"{folder}/"), read(file))
+            for label, images in enumerate(classes.values())
+            for file in _part(images, split)[:per_class]
+        ]
     return ImageSet(
         name=name,
         split=split,
         pixels=torch.from_numpy(np.stack([decode(d, f, size) for _, f, d in chosen])),
         labels=torch.tensor([label for label, _, _ in chosen]),
-        class_names=class_names,
+        class_names=tuple(classes),
         ids=tuple(file for _, file, _ in chosen),
         note=note,
     )
 
 
+def class_names(path: str | Path) -> tuple[str, ...]:
+    """Return the classes of a folder or archive by its names alone; errors as :func:`load`."""
+    with _opened(Path(path), None) as (files, _):
+        return tuple(_classes(Path(path), files, "test"))
+
+
+def _classes(path: Path, files: dict[str, bool], folder: str) -> dict[str, list[str]]:
+    """Return the sorted images of each class of ``train/`` or ``test/``, classes sorted."""
+    splits = {"train": {}, "test": {}}
+    for file, is_file in sorted(files.items()):
+        top, *inner = file.split("/")
+        # Names with a dot are those of a file manager or an editor, and lie beside images, too.
+        if top not in splits or any(part.startswith(".") for part in inner):
+            continue
+        if inner[1:] or (inner and not is_file):
+            images = splits[top].setdefault(inner[0], [])
+            if is_file and _is_image(file):
+                images.append(file)
+    classes, others = dict(sorted(splits.pop(folder).items())), *splits.values()
+    if not classes:
+        raise WorkbookError(
+            f"{path} has no {folder}/<class>/ folders: sort the images into "
+            "train/<class>/ and test/<class>/"
+        )
+    if empty := [name for name, images in classes.items() if not images]:
+        raise WorkbookError(
+            f"class folder {folder}/{empty[0]}/ of {path.name} has no images "
+            f"({', '.join(sorted(SUFFIXES))}): fill it or remove it"
+        )
+    if others and (alone := classes.keys() ^ others.keys()):
+        (other,) = splits
+        where = [f"{folder if name in classes else other}/{name}/" for name in sorted(alone)]
+        raise WorkbookError(
+            f"train/ and test/ of {path.name} have different classes, only one of them has "
+            f"{', '.join(where)}: give both the same class folders"
+        )
+    return classes
+
+
+def _is_image(file: str) -> bool:
+    return splitext(file)[1].lower() in SUFFIXES
+
+
 def _part(images: list, split: str) -> list:
     """Divide a class of the training folder into training and validation images."""
-    match split:
-        case "train":
-            return [image for i, image in enumerate(images) if i % HELD_OUT != HELD_OUT - 1]
-        case "validation":
-            return images[HELD_OUT - 1 :: HELD_OUT] or images[-1:]
-        case _:
-            return images
+    if split == "test":
+        return images
+    held_out = images[HELD_OUT - 1 :: HELD_OUT] or images[-1:]
+    if split == "validation":
+        return held_out
+    return sorted(set(images).difference(held_out)) or images
 
 
 def decode(data: bytes, name: str, size: int, crop: float = 1.0) -> np.ndarray:
@@ -136,40 +165,51 @@ def decode(data: bytes, name: str, size: int, crop: float = 1.0) -> np.ndarray:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return a text that changes when a file of the folder or archive changes."""
+    """Return a text that changes when a file of the folder or archive changes or moves."""
     path = Path(path)
     files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
-    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return repr(stats)
+    stats = [(f, f.stat()) for f in files]
+    return repr([(f.relative_to(path).as_posix(), s.st_size, s.st_mtime_ns) for f, s in stats])
 
 
-def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes | None]]:
-    """Yield the relative path and the bytes of every file; None for the bytes of a folder."""
+@contextmanager
+def _opened(
+    path: Path, folder: str | None
+) -> Iterator[tuple[dict[str, bool], Callable[[str], bytes]]]:
+    """Yield the names in a folder or archive (True for a file), and a function that reads one.
+
+    It reads from ``folder`` only: a tar can only be read in passing, from its first byte to its
+    last, and what is not asked for is not kept.
+    """
     if not path.exists():
         raise WorkbookError(f"there is no {path}: give a folder, a zip or a tar of class folders")
     try:
         if path.is_dir():
-            for file in path.rglob("*"):
-                data = file.read_bytes() if file.is_file() else None
-                yield PurePosixPath(file.relative_to(path).as_posix()), data
+            files = {f.relative_to(path).as_posix(): f.is_file() for f in path.rglob("*")}
+            yield files, lambda file: (path / file).read_bytes()
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    yield (
-                        PurePosixPath(info.filename),
-                        None if info.is_dir() else archive.read(info),
-                    )
+                members = {_plain(info.filename): info for info in archive.infolist()}
+                files = {file: not info.is_dir() for file, info in members.items()}
+                yield files, lambda file: archive.read(members[file])
         else:
+            files, kept = {}, {}
             with tarfile.open(path) as archive:
                 for member in archive:
-                    yield (
-                        PurePosixPath(member.name),
-                        archive.extractfile(member).read() if member.isfile() else None,
-                    )
+                    file = _plain(member.name)
+                    files[file] = member.isfile()
+                    if files[file] and file.startswith(f"{folder}/") and _is_image(file):
+                        kept[file] = archive.extractfile(member).read()
                 # A broken header looks like the end to tarfile, and the checksum comes last.
                 if any(any(block) for block in iter(lambda: archive.fileobj.read(1 << 20), b"")):
                     raise tarfile.ReadError("there is more after the end")
+            yield files, kept.__getitem__
     except DAMAGED as error:
         raise WorkbookError(
             f"{path.name} is neither a folder nor a whole zip or tar archive: make it again"
         ) from error
+
+
+def _plain(name: str) -> str:
+    """Return the name of an archive's member without the leading ./ and the folder's last /."""
+    return name.removeprefix("./").rstrip("/")

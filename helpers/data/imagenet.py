@@ -1,17 +1,21 @@
 """ImageNet images: the ten of the coursework, and 1,000 samples, one of each class."""
 
+import json
 import re
 import zipfile
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from skimage.draw import polygon2mask
 from torchvision.models import ResNet18_Weights
 
-from helpers.data import assets, masks
+from helpers.data import assets
 from helpers.data.folders import DAMAGED, decode
 from helpers.data.images import ImageSet
+from helpers.run import files
 from helpers.run.errors import WorkbookError
 
 # The 1,000 names in the order of the networks' outputs (WordNet ids, sorted).
@@ -31,19 +35,20 @@ TEN = {
     "imagenet_n07747607_orange": 950,
 }
 
-# Where the objects are, as drawn by us, and why an image has no outline (asset name -> why).
-OUTLINES = {name: masks.read(name.removeprefix("imagenet_")) for name in TEN}
-MASK_NOTES = {name: drawn.note for name, drawn in OUTLINES.items() if not drawn.polygons}
+_SUPERSAMPLE = 4
 
 
 def load_ten(size: int = 224) -> ImageSet:
     """Load the ten coursework images, the central 7/8 of the shorter side, ``size`` x ``size``.
 
-    Their masks are False everywhere in the images of :data:`MASK_NOTES`.
+    Their masks are False everywhere in the images of :func:`mask_notes`.
+
+    Raises:
+        WorkbookError: an image cannot be had, or its outline is damaged.
     """
     fetched = [assets.fetch(name) for name in TEN]
     pixels = [decode(a.path.read_bytes(), a.path.name, size, crop=0.875) for a in fetched]
-    drawn = [masks.rasterise(OUTLINES[name], size) for name in TEN]
+    drawn = [rasterise(outline(name), size) for name in TEN]
     ten = _image_set("imagenet_ten", pixels, list(TEN.values()), list(TEN), fetched[0].note)
     return replace(ten, masks=torch.from_numpy(np.stack(drawn)))
 
@@ -57,19 +62,19 @@ def load_samples(n: int | None = None, size: int = 224) -> ImageSet:
     asset = assets.fetch("imagenet_samples")
     try:
         with zipfile.ZipFile(asset.path) as archive:
-            files = {
+            found = {
                 match[0]: name
                 for name in archive.namelist()
                 if (match := re.match(r"n\d{8}(?=_)", PurePosixPath(name).name))
             }
-            if len(files) != len(CLASSES):
+            if len(found) != len(CLASSES):
                 raise WorkbookError(
-                    f"{asset.path.name} holds images of {len(files)} classes instead of 1,000: "
+                    f"{asset.path.name} holds images of {len(found)} classes instead of 1,000: "
                     "delete it and download it again"
                 )
-            rows = np.linspace(0, len(files) - 1, n or len(files)).round().astype(int)
-            ids = [sorted(files)[row] for row in rows]
-            pixels = [decode(archive.read(files[i]), files[i], size, crop=0.875) for i in ids]
+            rows = np.linspace(0, len(found) - 1, n or len(found)).round().astype(int)
+            ids = [sorted(found)[row] for row in rows]
+            pixels = [decode(archive.read(found[i]), found[i], size, crop=0.875) for i in ids]
     except DAMAGED as error:
         raise WorkbookError(
             f"{asset.path.name} is not a whole zip archive: delete it and download it again"
@@ -89,3 +94,67 @@ def _image_set(
         ids=tuple(ids),
         note=note,
     )
+
+
+# ---- where the objects of the ten images are: outlines in data/masks, drawn by hand -------------
+
+
+class Outline(NamedTuple):
+    """Where the object of an image is, as drawn in ``data/masks/<name>.json``.
+
+    Attributes:
+        width, height: of the whole image, in pixels.
+        object: what was outlined; empty where there is nothing to outline.
+        note: what to know about it: why it is missing, or what the crop cuts off.
+        drawn: how the outline was made.
+        polygons: each a list of corners (x, y) in pixels of the whole image, (0, 0) being the
+            upper left corner of the upper left pixel; the object is their union.
+    """
+
+    width: int
+    height: int
+    object: str
+    note: str
+    drawn: str
+    polygons: tuple[tuple[tuple[float, float], ...], ...]
+
+
+def outline(name: str) -> Outline:
+    """Read where the object of one of :data:`TEN` is.
+
+    Raises:
+        WorkbookError: there is no such outline, or its file is damaged.
+    """
+    path = files.ROOT / "data" / "masks" / f"{name.removeprefix('imagenet_')}.json"
+    try:
+        given = json.loads(path.read_text())
+        polygons = tuple(tuple((x, y) for x, y in polygon) for polygon in given["polygons"])
+        return Outline(*(given[key] for key in Outline._fields[:-1]), polygons)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise WorkbookError(
+            f"data/masks/{path.name} is missing or damaged: restore it from the repository"
+        ) from error
+
+
+def rasterise(drawn: Outline, size: int, crop: float = 0.875) -> np.ndarray:
+    """Return bool [size, size], True where at least half of a pixel is on the object.
+
+    The view is the central square of side ``crop`` x the shorter side, as
+    :func:`helpers.data.folders.decode` cuts it out of the image.
+    """
+    side = crop * min(drawn.width, drawn.height)
+    corner = np.array([drawn.width - side, drawn.height - side]) / 2
+    canvas = np.zeros((size, _SUPERSAMPLE, size, _SUPERSAMPLE), bool)
+    for polygon in drawn.polygons:
+        # scikit-image counts from the centre of the first pixel.
+        x, y = ((np.array(polygon) - corner) * (size * _SUPERSAMPLE / side) - 0.5).T
+        canvas |= polygon2mask((size * _SUPERSAMPLE,) * 2, np.stack([y, x], 1)).reshape(
+            canvas.shape
+        )
+    return canvas.mean(axis=(1, 3)) >= 0.5
+
+
+def mask_notes() -> dict[str, str]:
+    """Return why an image of :data:`TEN` has no outline, for those that have none."""
+    drawn = {name: outline(name) for name in TEN}
+    return {name: each.note for name, each in drawn.items() if not each.polygons}

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from helpers.data import assets, cifar, folders, imagenet, newsgroups, postcards, shapes
+from helpers.data import assets, cifar, folders, imagenet, postcards, shapes, texts
 from helpers.data.images import ImageSet
 from helpers.data.texts import TextSet
-from helpers.run.errors import unknown
+from helpers.run.errors import WorkbookError, unknown
 
 __all__ = [
     "NAMES", "SPLITS", "TEXTS", "ImageSet", "TextSet", "class_names", "identity", "load",
@@ -20,7 +20,7 @@ __all__ = [
 
 NAMES = ("shapes", "cifar10", "cifar100", "imagenet_ten", "imagenet_samples")
 SPLITS = ("train", "validation", "test")
-TEXTS = ("postcards", "newsgroups20")
+TEXTS = ("postcards", texts.NEWSGROUPS)
 
 
 def load(name: str, split: str = "test", n: int | None = None, size: int = 32) -> ImageSet:
@@ -48,6 +48,8 @@ def load(name: str, split: str = "test", n: int | None = None, size: int = 32) -
             return shapes.load(split, n, shortcut=shortcut or None)
         case ("cifar10" | "cifar100", "", ""):
             return cifar.load(name, split, n)
+        case ("imagenet_ten" | "imagenet_samples", "", "") if split != "test":
+            raise WorkbookError(f'{name} has only a test split: take "test" instead of "{split}"')
         case ("imagenet_ten", "", ""):
             return imagenet.load_ten()[:n]
         case ("imagenet_samples", "", ""):
@@ -79,13 +81,15 @@ def load_text(name: str, split: str = "test") -> TextSet:
     match name.partition(":"):
         case ("postcards", _, artefact):
             return postcards.load(split, artefact=artefact or None)
-        case (newsgroups.NAME, "", ""):
-            return newsgroups.load(split)
+        case (texts.NEWSGROUPS, "", ""):
+            return texts.load_newsgroups(split)
     raise unknown("text data set", name, TEXTS)
 
 
 def class_names(name: str) -> tuple[str, ...]:
     """Return the class names of a data set, without loading more than needed."""
+    if name.startswith("folder:"):
+        return folders.class_names(name.removeprefix("folder:"))
     return load(name, "test", 10).class_names
 
 

@@ -1,22 +1,28 @@
-"""The one type that all text data sets are handed out as, and the parts of a news article."""
+"""Texts: the one type that all text data sets are handed out as, and 20 newsgroups (Lang 1995).
+
+The newsgroups' articles are of 1993, divided by date into training and test.
+"""
 
 from __future__ import annotations
 
 import re
+import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from sklearn.datasets._twenty_newsgroups import (
+    strip_newsgroup_footer,
+    strip_newsgroup_header,
+    strip_newsgroup_quoting,
+)
 
-from helpers.run.errors import unknown
+from helpers.data import assets
+from helpers.data.folders import DAMAGED
+from helpers.run.errors import WorkbookError, unknown
 
+NEWSGROUPS = "newsgroups20"
 PARTS = ("header", "subject", "quotes", "footer", "body")
-
-# Lines that quote, and lines that introduce a quotation.
-_QUOTE = re.compile(
-    r"(writes in|writes:|wrote:|says:|said:|^In article|^Quoted from|^\||^>)"
-)  # fmt: skip
-
 
 # A long header line goes on in lines that begin with a blank.
 _SUBJECT = re.compile(r"^Subject:.*(?:\n[ \t].*)*\n?", re.MULTILINE | re.IGNORECASE)
@@ -80,16 +86,59 @@ def parts(text: str) -> dict[str, str]:
     signed, that is its last paragraph. Quotations are the lines in between that begin with
     ``>`` or ``|`` or introduce such lines.
     """
-    header, _, rest = text.partition("\n\n")
+    header, _, _ = text.partition("\n\n")
     subject = _SUBJECT.search(header)
-    lines = rest.strip().split("\n")
-    rules = [i for i, line in enumerate(lines) if not line.strip().strip("-")]
-    end = rules[-1] if rules and rules[-1] > 0 else len(lines)
-    quoted = [bool(_QUOTE.search(line)) for line in lines[:end]]
+    letter = strip_newsgroup_header(text).strip()
+    unsigned = strip_newsgroup_footer(letter)
+    quotes = [line for line in unsigned.split("\n") if line and not strip_newsgroup_quoting(line)]
     return {
         "header": _SUBJECT.sub("", header, count=1),
         "subject": subject[0].rstrip() if subject else "",
-        "quotes": "\n".join(line for line, q in zip(lines, quoted, strict=False) if q),
-        "footer": "\n".join(lines[end:]),
-        "body": "\n".join(line for line, q in zip(lines[:end], quoted, strict=True) if not q),
+        "quotes": "\n".join(quotes),
+        "footer": letter[len(unsigned) + 1 :],
+        "body": strip_newsgroup_quoting(unsigned),
     }
+
+
+def load_newsgroups(split: str = "test") -> TextSet:
+    """Load the articles of 20 newsgroups, one split, by newsgroup and then by number.
+
+    The archive is read in memory, never unpacked. Articles are Latin-1.
+
+    Args:
+        split: ``"train"`` (11,314 articles) or ``"test"`` (7,532, all of a later date).
+
+    Raises:
+        WorkbookError: no such split, the asset cannot be had, or the archive is damaged.
+    """
+    if split not in ("train", "test"):
+        raise unknown("split of the newsgroups", split, ("train", "test"))
+    asset = assets.fetch(NEWSGROUPS)
+    articles = []
+    try:
+        with tarfile.open(asset.path) as archive:
+            for member in archive:
+                folder, *place = member.name.split("/")
+                if folder == f"20news-bydate-{split}" and member.isfile():
+                    group, number = place
+                    text = archive.extractfile(member).read().decode("latin-1")
+                    articles.append((group, int(number), text))
+    except (*DAMAGED, ValueError) as error:
+        raise WorkbookError(_damaged(asset.path.name)) from error
+    if not articles:
+        raise WorkbookError(_damaged(asset.path.name))
+    articles.sort()
+    names = sorted({group for group, _, _ in articles})
+    return TextSet(
+        name=NEWSGROUPS,
+        split=split,
+        texts=tuple(text for _, _, text in articles),
+        labels=np.array([names.index(group) for group, _, _ in articles]),
+        class_names=tuple(names),
+        ids=tuple(f"{group}/{number}" for group, number, _ in articles),
+        note=asset.note,
+    )
+
+
+def _damaged(file: str) -> str:
+    return f"{file} is not the 20news-bydate archive, or damaged: delete it and download it again"
