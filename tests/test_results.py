@@ -7,12 +7,13 @@ import os
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from helpers.measure.intervals import Estimate
-from helpers.run import figures, files, profiles, results
+from helpers.run import figures, files, latex, profiles, results
 from helpers.run.errors import WorkbookError
+from helpers.run.estimates import Estimate
 
 
 @pytest.fixture
@@ -119,12 +120,55 @@ def test_profiles_keep_their_results_apart(started):
     assert results.load("laptop")["numbers"]["a"]["value"] == 2
 
 
-def test_a_number_that_is_none_is_refused_and_nothing_is_lost(started):
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [NAN, np.float32(NAN), torch.tensor(NAN), float("inf"), Estimate(NAN, NAN, NAN, 0)],
+    ids=["nan", "numpy", "torch", "infinity", "estimate"],
+)
+def test_a_number_that_there_is_not_is_null_and_a_dash(started, tmp_path, value):
+    assert results.record("wrong/mean", value, ".2f", unit="s") == "–"
+    assert numbers()["wrong/mean"]["value"] is None
+    assert definition("wrong/mean", "--") in written(tmp_path / "generated")
+
+
+def test_a_bound_that_there_is_not_is_null_and_the_number_stays(started, tmp_path):
+    results.record("a", Estimate(0.5, NAN, 1.0, 1), ".1f")
+    assert [numbers()["a"][key] for key in ("value", "low", "high")] == [0.5, None, 1.0]
+    text = written(tmp_path / "generated")
+    assert definition("a", "0.5") in text
+    assert definition("a/low", "--") in text
+
+
+def test_a_notebook_that_repeats_a_name_of_another_is_told(started, one_line):
     results.record("a", 1)
-    with pytest.raises((ValueError, WorkbookError)):
-        results.record("b", float("nan"))
-    assert set(numbers()) == {"a"}
-    assert sorted(p.name for p in started.iterdir()) == [".lock", "results.json"]
+    results.start("02_other", profiles.load("quick"), dataset="d", model="m")
+    results.record("a", 2)
+    with pytest.raises(WorkbookError) as error:
+        results.load("quick")
+    one_line(error, "01_test and 02_other", "'a'")
+
+
+def test_no_notebook_writes_into_the_file_of_another(started):
+    results.record("a", 1)
+    before = (started / "results" / "01_test.json").read_bytes()
+    results.start("02_other", profiles.load("quick"), dataset="d", model="m")
+    results.record("b", 2)
+    assert (started / "results" / "01_test.json").read_bytes() == before
+    assert sorted(p.name for p in (started / "results").iterdir()) == [
+        "01_test.json",
+        "02_other.json",
+    ]
+
+
+def test_a_run_with_other_parameters_has_a_folder_of_its_own(tmp_root, monkeypatch):
+    results.start("01", profiles.load("quick", model="resnet20"), dataset="d", model="m")
+    assert results.folder() == tmp_root / "figures" / "quick-model-resnet20"
+    monkeypatch.setenv("WORKBOOK_RUN", "another")
+    results.start("01", profiles.load("quick", model="resnet20"), dataset="d", model="m")
+    assert results.folder() == tmp_root / "figures" / "another", "the runner's name wins"
 
 
 def write_many(root, notebook, n):
@@ -160,9 +204,11 @@ def test_a_failed_write_keeps_the_earlier_results(started, monkeypatch, one_line
         patch.setattr(os, "replace", full)
         with pytest.raises(WorkbookError) as error:
             results.record("b", 2)
-    one_line(error, "results.json", "No space left", "nothing was changed")
+    one_line(error, "01_test.json", "No space left", "nothing was changed")
     assert set(numbers()) == {"a"}
-    assert sorted(p.name for p in started.iterdir()) == [".lock", "results.json"]
+    assert [p.name for p in (started / "results").iterdir()] == ["01_test.json"]
+    results.record("c", 3)
+    assert set(numbers()) == {"a", "c"}, "what was refused must not come back"
 
 
 def test_an_interrupted_write_leaves_the_earlier_file(tmp_path):
@@ -183,8 +229,8 @@ def test_a_fault_of_the_writer_is_not_mistaken_for_a_full_disk(tmp_path):
 # ---- LaTeX -------------------------------------------------------------------------------------
 
 
-def latex(target, name="results.tex"):
-    results.write_latex("quick", target)
+def written(target, name="results.tex"):
+    latex.write("quick", target)
     return (target / name).read_text()
 
 
@@ -197,7 +243,7 @@ def test_numbers_become_macros(started, tmp_path):
     results.record("class/worst-name", "cats & dogs_#1")
     results.record("cell/stride", 4.0, ".0f", unit="pixels")
     results.record("data/train", 47500, ",")
-    text = latex(tmp_path / "generated")
+    text = written(tmp_path / "generated")
     for expected in (
         definition("test/accuracy", r"90.1\%"),
         definition("test/accuracy/low", r"89.5\%"),
@@ -207,6 +253,7 @@ def test_numbers_become_macros(started, tmp_path):
         definition("cell/stride", r"4\,pixels"),
         definition("data/train", "47,500"),
         definition("profile", "quick"),
+        definition("run", "quick"),
     ):
         assert expected in text
 
@@ -223,22 +270,23 @@ def test_numbers_become_macros(started, tmp_path):
         ("100%_#&", r"100\%\_\#\&"),
         ("a\\b", r"a\textbackslash{}b"),
         ("x^2", r"x\textasciicircum{}2"),
+        ("3–5", "3--5"),
     ],
 )
 def test_special_characters_are_escaped(text, expected):
-    assert results._escape(text) == expected
+    assert latex.escape(text) == expected
 
 
 def test_notes_become_items(started, tmp_path):
     results.record("a", 1)
-    assert definition("notes", r"\item a.") in latex(tmp_path / "generated")
+    assert definition("notes", r"\item a.") in written(tmp_path / "generated")
 
 
 def test_tables_are_set_with_booktabs(started, tmp_path):
     columns = {"measure": ["a_b", "c"], "right - wrong [95 %]": [0.123, -0.5]}
     results.record_table("01_gap", columns, {"right - wrong [95 %]": ".2f"})
     results.record("a", 1)
-    assert latex(tmp_path / "generated", "01_gap.tex").splitlines() == [
+    assert written(tmp_path / "generated", "01_gap.tex").splitlines() == [
         r"\begin{tabular}{@{}lr@{}}",
         r"\toprule",
         r"measure & right - wrong [95 \%] \\",
@@ -250,10 +298,70 @@ def test_tables_are_set_with_booktabs(started, tmp_path):
     ]
 
 
+def test_a_frame_is_set_as_its_columns_are(started, tmp_path):
+    estimates = [Estimate(0.5, 0.4, 0.6, 9), Estimate(NAN, NAN, NAN, 0)]
+    columns = {"method": ["a_b", "c"], "n": [3, None], "IoU": estimates}
+    frame, specs = pd.DataFrame(columns).set_index("method"), {"IoU": ".1f"}
+    frame["n"] = frame["n"].astype("Int64")
+    results.record_table("as-columns", columns, specs)
+    results.record_table("as-frame", frame.astype(object).where(frame.notna(), None), specs)
+    results.record("a", 1)
+    assert written(tmp_path / "generated", "as-frame.tex").splitlines()[2:6] == [
+        r"method & n & IoU \\",
+        r"\midrule",
+        r"a\_b & 3 & 0.5 [0.4, 0.6] \\",
+        r"c & -- & -- \\",
+    ]
+    assert written(tmp_path / "generated", "as-columns.tex") == written(
+        tmp_path / "generated", "as-frame.tex"
+    )
+
+
+def test_one_call_records_a_table_and_every_number_in_it(started):
+    frame = pd.DataFrame(
+        {
+            "method": ["Grad-CAM++", "sampled Shapley"],
+            "mean IoU [95 %]": [Estimate(0.5, 0.4, 0.6, 9), Estimate(0.25, 0.0, 0.5, 9)],
+            "images": [9, 9],
+            "best on": ["cat", "dog"],
+            "seconds": [1.0, NAN],
+        }
+    )
+    specs = {"mean IoU [95 %]": ".2f", "seconds": ".1f"}
+    shown = results.table("09_scores", frame, specs, prefix="scores")
+    assert {name: entry["value"] for name, entry in numbers().items()} == {
+        "scores/Grad-CAMpp/mean-IoU-95": 0.5,
+        "scores/Grad-CAMpp/images": 9,
+        "scores/Grad-CAMpp/seconds": 1.0,
+        "scores/sampled-Shapley/mean-IoU-95": 0.25,
+        "scores/sampled-Shapley/images": 9,
+        "scores/sampled-Shapley/seconds": None,
+    }
+    entry = numbers()["scores/Grad-CAMpp/mean-IoU-95"]
+    assert [entry[key] for key in ("low", "high", "n", "spec")] == [0.4, 0.6, 9, ".2f"]
+    table = results.load("quick")["tables"]["09_scores"]
+    assert table["header"] == list(frame.columns)
+    assert table["rows"][1] == ["sampled Shapley", "0.25 [0.00, 0.50]", "9", "dog", "–"]
+    assert list(shown.index) == ["Grad-CAM++", "sampled Shapley"]
+    assert shown.loc["Grad-CAM++"].to_list() == ["0.50 [0.40, 0.60]", "9", "cat", "1.0"]
+    assert shown.columns.name == "method"
+
+
+def test_the_rows_of_a_table_are_named_by_its_index_or_by_the_key(started, one_line):
+    frame = pd.DataFrame({"x": [1, 2], "who": ["a", "b"]}, index=["r", "s"])
+    results.table("t", frame)
+    assert set(numbers()) == {"t/r/x", "t/s/x"}
+    results.table("u", frame, key="who")
+    assert {"u/a/x", "u/b/x"} <= set(numbers())
+    with pytest.raises(WorkbookError) as error:
+        results.table("v", frame, key="whom")
+    one_line(error, "'whom'", "who")
+
+
 def test_a_profile_without_results_has_no_report(tmp_root, one_line):
     with pytest.raises(WorkbookError) as error:
-        results.write_latex("full", tmp_root / "generated")
-    one_line(error, "profile full has no results", "make run PROFILE=full")
+        latex.write("full", tmp_root / "generated")
+    one_line(error, "run full has no results", "make run")
     assert not (tmp_root / "generated").exists()
 
 
@@ -331,4 +439,5 @@ def test_intervals_are_drawn_where_they_are():
 
 def test_results_are_plain_json(started):
     results.record("a", np.float64(0.25), ".2f")
-    assert json.loads((started / "results.json").read_text())["numbers"]["a"]["value"] == 0.25
+    book = json.loads((started / "results" / "01_test.json").read_text())
+    assert book["numbers"]["a"]["value"] == 0.25
