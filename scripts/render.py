@@ -55,8 +55,8 @@ def clean_outputs(outputs: list) -> list:
             output.text = scrub(output.text)
         else:
             data = output.get("data", {})
-            if data.pop(WIDGET, None) and not data.keys() & {"image/png"}:
-                continue  # a progress bar; an explorer has its first picture beside it
+            if data.pop(WIDGET, None) and not data.keys() & {"image/png", "text/html"}:
+                continue  # a progress bar; an explorer has its first picture or table beside it
             if len(data.get("image/png", "")) > PHOTOGRAPHIC:
                 data["image/jpeg"] = as_jpeg(data.pop("image/png"))
             for kind, content in data.items():

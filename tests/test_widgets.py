@@ -28,14 +28,17 @@ from helpers.nets import models
 from helpers.run.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parent.parent
-SETUP = """from helpers import datasets, models, widgets
-from helpers.dissect.units import Unit, UnitLabels
+SETUP = """import pandas as pd
+from helpers import data
+from helpers.course import explorers
+from helpers.dissect.units import COLUMNS
+from helpers.nets import models
 test = data.load("shapes", "test", 6)
 classifier = models.build("shapes_net", test.class_names, 64)
-rows = [Unit(f"layer{n}", u, ["edge", "round"][u % 2], u / 24, "") for n in (1, 2)
-        for u in range(24)]
-nameless = [Unit("layer1", 24, "", float("nan"), "")]
-labels = UnitLabels("by hand", (*rows, *nameless))"""
+rows = [(f"layer{n}", u, ["edge", "round"][u % 2], u / 24, "") for n in (1, 2) for u in range(24)]
+nameless = ("layer1", 24, None, float("nan"), None)
+labels = pd.DataFrame([*rows, nameless], columns=COLUMNS)
+labels.attrs = {"name": "by hand"}"""
 CALLS = {
     "feature maps": "explorers.feature_maps(classifier, test.images)",
     "cam": "explorers.cam(classifier, test.images)",
@@ -219,7 +222,7 @@ def test_units_come_in_the_order_of_their_score(make):
 
 def test_no_labelled_units_are_an_error(scene, one_line):
     with pytest.raises(WorkbookError) as error:
-        explorers.units(scene["labels"].where(lambda u: not u.label), lambda layer, unit: None)
+        explorers.units(scene["labels"][scene["labels"].label.isna()], lambda layer, unit: None)
     one_line(error, "by hand labels no unit", "dissect")
 
 
