@@ -67,13 +67,14 @@ def run_name(profile: str, parameters: dict[str, object]) -> str:
     """Return the name of a run, and of its folders: the profile's, and what was changed in it.
 
     ``run_name("quick", {"MODEL": "resnet20"})`` is ``"quick-model-resnet20"``. Where a value
-    has other characters than a file name should have, a checksum keeps different runs apart.
+    is long or has other characters than letters and digits, a checksum keeps runs apart.
     """
     parts = [profile]
     for name, value in sorted(parameters.items()):
-        words = re.sub(r"[^\w.]+", "-", str(value)).strip("-.")[:40]
-        if words != str(value):
-            words += f"-{hashlib.sha256(str(value).encode()).hexdigest()[:6]}"
+        text = words = str(value)
+        if not re.fullmatch(r"\w[\w.]{,39}", text):
+            words = re.sub(r"[^\w.]+", "-", text).strip("-.")[:40]
+            words += f"-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
         parts.append(f"{name.lower()}-{words}")
     return "-".join(parts)
 
