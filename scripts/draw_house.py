@@ -12,6 +12,7 @@ import json
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -191,9 +192,10 @@ def filled(words: list[str], size: float, between: float, limit: float) -> list[
     return found
 
 
+@cache
 def width(text: str, size: float, weight: str = "normal") -> float:
     """Return a text's width in inches."""
-    font = FontProperties("DejaVu Sans", weight=weight)
+    font = FontProperties(family="DejaVu Sans", weight=weight)
     return TextPath((0, 0), f"{text}.", size, prop=font).get_extents().width / 72
 
 
