@@ -22,8 +22,8 @@ TOP = "look-inside"  # the folder that unpacking makes
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # one date for all files, the first that a zip can hold
 CONTENTS = (
     "*.md", "*.yml", "*.toml", "LICENSE", "Makefile", "Snakefile", "notebooks/[0-9]*.ipynb",
-    "helpers/**/*", "scripts/*.py", "docs/*.md", "data/README.md", "data/masks/*",
-    "data/concepts/*", "report/report.tex", "report/references.bib",
+    "helpers/**/*", "scripts/*.py", "docs/*.md", "docs/_static/*.svg", "data/README.md",
+    "data/masks/*", "data/concepts/*", "report/report.tex", "report/references.bib",
 )  # fmt: skip
 
 
