@@ -5,12 +5,21 @@ from copy import deepcopy
 
 import pytest
 import torch
-from captum.attr import GuidedBackprop, KernelShap, ShapleyValues
+from captum.attr import GuidedBackprop, KernelShap, Occlusion, ShapleyValues
 from torch import nn
 
 from helpers import data
-from helpers.explain import attributions, shapley
-from helpers.explain.segments import segment
+from helpers.explain import (
+    BASELINES,
+    METHODS,
+    explain,
+    lime,
+    mean_colour,
+    of_family,
+    scaled,
+    segment,
+    shapley,
+)  # fmt: skip
 from helpers.measure import faithfulness, localisation, sanity
 from helpers.nets import models
 from helpers.nets.models import Classifier
@@ -96,6 +105,12 @@ def test_scores_know_maps_without_heat_and_objects_without_a_mask(net, painted):
     assert found["pointing game"].isnan().tolist() == [False, False, True, False]
     assert found["energy"][1] == 0
     assert set(found) == set(faithfulness.MEASURES) - {"ROAD", "max-sensitivity"}
+    curves = faithfulness.curves(net, painted.images, painted.labels, maps, steps=2)
+    assert curves["insertion"].shape == curves["deletion"].shape == (4, 3)
+    curves["deletion"] += 1
+    again = faithfulness.score(net, painted.images, painted.labels, maps, known=curves)
+    torch.testing.assert_close(again["insertion"], found["insertion"])
+    torch.testing.assert_close(again["deletion"], found["deletion"] + 1)
 
 
 # ---- faithfulness ------------------------------------------------------------------------------
@@ -186,8 +201,12 @@ def test_max_sensitivity_is_zero_for_what_ignores_the_image_and_the_radius_for_t
     # The mean square of a uniform number in [-r, r] is r^2 / 3.
     expected = 0.1 / math.sqrt(3) / images[:, 0].square().mean(dim=(1, 2)).sqrt()
     torch.testing.assert_close(found, expected, rtol=0.15, atol=0)
-    again = faithfulness.max_sensitivity(lambda x: x[:, 0], images, radius=0.1, tries=8)
+    asked = []
+    again = faithfulness.max_sensitivity(
+        lambda x: asked.append(x) or x[:, 0], images, radius=0.1, tries=8, known=images[:, 0]
+    )
     assert torch.equal(found, again)
+    assert len(asked) == 8, "the map of the unshaken image is known"
 
 
 def test_every_measure_says_what_is_better():
@@ -248,7 +267,7 @@ def test_hiding_superpixels_is_captum_s_feature_mask(net, painted):
     image = painted.images[1]
     segments = torch.from_numpy(segment(image, n_segments=12))
     k = int(segments.max()) + 1
-    cover = attributions.mean_colour(image)
+    cover = mean_colour(image)
     game = shapley.superpixel_game(net, image, 4, segments, cover)
     torch.manual_seed(5)
     reference = KernelShap(lambda x: net.probabilities(x)[:, 4]).attribute(
@@ -263,7 +282,7 @@ def test_efficiency_the_values_add_up(net, painted):
     image = painted.images[0]
     segments = segment(image, n_segments=9)
     k = int(segments.max()) + 1
-    game = shapley.superpixel_game(net, image, 1, segments, attributions.mean_colour(image), True)
+    game = shapley.superpixel_game(net, image, 1, segments, mean_colour(image), True)
     full, empty = game(torch.stack([torch.ones(k), torch.zeros(k)]))
     assert abs(full - empty) > 0.01
     for found in (shapley.exact(game, k), shapley.sampled(game, k, 1)):
@@ -292,9 +311,10 @@ def test_shapley_values_leave_the_random_numbers_alone():
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-# ---- attributions ------------------------------------------------------------------------------
+# ---- the one call ------------------------------------------------------------------------------
 
 SLOW = {"exact shapley"}
+SIGNED = [name for name, m in METHODS.items() if m.signed]
 
 
 def state(network):
@@ -304,32 +324,90 @@ def state(network):
     return weights, flags, hooks
 
 
-@pytest.mark.parametrize("method", [m for m in attributions.METHODS if m not in SLOW])
+def test_every_method_says_what_tables_print():
+    assert len({m.title for m in METHODS.values()}) == len(METHODS)
+    for name, m in METHODS.items():
+        assert m.name == name and m.title and m.paper
+        assert m.family in ("CAM", "gradient", "hiding", "baseline")
+        assert m.needs in ("gradients", "forward passes", "nothing")
+        assert (m.needs == "nothing") == (m.family == "baseline")
+        assert ("layer" in m.takes) == (m.family == "CAM")
+        assert ("classifier" in m.takes) == (m.needs != "nothing")
+    assert METHODS["gradcam++"].title == "Grad-CAM++"
+    assert BASELINES == of_family("baseline") == ["random", "centre", "edges"]
+    with pytest.raises(WorkbookError, match="unknown family of methods 'cam'"):
+        of_family("cam")
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in SLOW])
 def test_every_method_gives_heatmaps_and_leaves_the_network_as_it_was(method, net, painted):
     network = deepcopy(net.network).train()
-    network.bn1.eval()
+    network.bn1.eval()  # frozen by its owner
     network.conv1.weight.requires_grad_(False)
+    network.linear.weight.grad = torch.ones_like(network.linear.weight)
     classifier = Classifier(net.name, network, net.class_names, 64, net.mean, net.std)
     before = state(network)
-    maps = attributions.explain(
-        method, classifier, painted.images[:2], painted.labels[:2], samples=40
-    )
+    with torch.no_grad():
+        maps = explain(method, classifier, painted.images[:2], painted.labels[:2], samples=40)
     assert maps.shape == (2, 64, 64)
     assert maps.dtype == torch.float32
     assert maps.amin() >= 0
     assert maps.flatten(1).amax(dim=1).tolist() == pytest.approx([1, 1])
     assert not maps.requires_grad
+    with pytest.raises(WorkbookError):
+        explain(method, classifier, painted.images[:2, :2], painted.labels[:2])
     weights, flags, hooks = state(network)
     assert (flags, hooks) == before[1:]
     assert all(torch.equal(weights[k], v) for k, v in before[0].items())
+    classifier.network.eval()
+    again = explain(method, classifier, painted.images[:2], painted.labels[:2], samples=40)
+    assert torch.equal(maps, again), "explained as in eval mode"
+
+
+@pytest.mark.parametrize("method", SIGNED)
+def test_signed_maps_keep_what_speaks_against_the_class(method, net, painted):
+    images, classes = painted.images[:2], painted.labels[:2]
+    pieces = [segment(image, n_segments=9) for image in images]
+    asked = {"segments": pieces, "samples": 60}
+    heat = explain(method, net, images, classes, **asked)
+    signed = explain(method, net, images, classes, signed=True, **asked)
+    assert signed.abs().flatten(1).amax(dim=1).tolist() == pytest.approx([1, 1])
+    assert signed.amin() < -0.05
+    torch.testing.assert_close(heat, scaled(signed))
+
+
+@pytest.mark.parametrize("method", [m for m, entry in METHODS.items() if not entry.signed])
+def test_methods_without_a_sign_say_so(method, net, painted):
+    with pytest.raises(WorkbookError, match=r"has no sign: .* take one of occlusion, LIME"):
+        explain(method, net, painted.images[:1], painted.labels[:1], signed=True)
+
+
+def test_lime_paints_the_weights_of_its_superpixels(net, painted):
+    image, c = painted.images[:1], int(painted.labels[0])
+    (found,) = lime.explain(
+        net, image, [c], num_samples=60, seed=2, hide_color=mean_colour(image[0]).flatten().numpy()
+    )
+    expected = scaled(lime.heatmap(found, c)[None], signed=True)
+    ours = explain("lime", net, image, painted.labels[:1], signed=True, samples=60, seed=2)
+    assert torch.equal(ours, expected)
+
+
+def test_occlusion_is_captum_s(net, painted):
+    image, c = painted.images[:1], int(painted.labels[0])
+    expected = Occlusion(net.probabilities).attribute(
+        image, (3, 16, 16), (3, 8, 8), target=c,
+        baselines=mean_colour(image[0]).expand(1, 3, 64, 64),
+    )  # fmt: skip
+    ours = explain("occlusion", net, image, painted.labels[:1], signed=True)
+    torch.testing.assert_close(ours, scaled(expected[:, 0], signed=True), atol=1e-4, rtol=0)
 
 
 def test_exact_values_are_painted_on_their_superpixels(net, painted):
     image, c = painted.images[:1], painted.labels[:1]
     segments = segment(image[0], n_segments=6)
     k = int(segments.max()) + 1
-    (heat,) = attributions.explain("exact shapley", net, image, c, [segments])
-    cover = attributions.mean_colour(image[0])
+    (heat,) = explain("exact shapley", net, image, c, segments=[segments])
+    cover = mean_colour(image[0])
     values = shapley.exact(shapley.superpixel_game(net, image[0], int(c), segments, cover), k)
     expected = (values.clamp(min=0) / values.max())[torch.from_numpy(segments)]
     torch.testing.assert_close(heat, expected)
@@ -337,16 +415,14 @@ def test_exact_values_are_painted_on_their_superpixels(net, painted):
 
 def test_the_same_seed_gives_the_same_map_and_another_class_another(net, painted):
     def heat(method, c, seed=0):
-        return attributions.explain(
-            method, net, painted.images[:1], torch.tensor([c]), samples=60, seed=seed
-        )
+        return explain(method, net, painted.images[:1], torch.tensor([c]), samples=60, seed=seed)
 
     for method in ("lime", "kernel shap", "sampled shapley"):
         assert torch.equal(heat(method, 1), heat(method, 1))
         assert not torch.equal(heat(method, 1), heat(method, 1, seed=1))
     for method in ("lime", "kernel shap", "guided backprop", "occlusion", "gradcam"):
         assert not torch.equal(heat(method, 1), heat(method, 2))
-    for method in attributions.BASELINES:
+    for method in BASELINES:
         assert torch.equal(heat(method, 1), heat(method, 2))
 
 
@@ -355,7 +431,7 @@ def test_occlusion_finds_the_part_that_counts():
     w[:, 0:4, 12:16] = 0.9 / 48
     image = torch.full((1, 3, 16, 16), 0.2)
     image[:, :, 0:4, 12:16] = 1
-    (heat,) = attributions.explain("occlusion", linear(w), image, torch.zeros(1).long())
+    (heat,) = explain("occlusion", linear(w), image, torch.zeros(1).long())
     assert localisation.pointing_game(heat[None], (w[:1] > 0)).item() > 0.5
     assert heat[8:, :8].max() < 1e-3
 
@@ -375,12 +451,10 @@ def test_guided_backprop_is_captum_s_where_captum_s_works(inplace):
     x = torch.rand(2, 3, 8, 8)
     classifier = Classifier("shapes_net", ours, tuple("abcd"), 8, (0.0,) * 3, (1.0,) * 3)
     classes = torch.tensor([1, 3])
-    found = attributions.explain("guided backprop", classifier, x, classes)
+    found = explain("guided backprop", classifier, x, classes)
     expected = GuidedBackprop(reference).attribute(x.requires_grad_(), classes)
     expected = expected.detach().abs().sum(dim=1)
-    expected = attributions.scaled(
-        expected.minimum(expected.flatten(1).quantile(0.99, dim=1)[:, None, None])
-    )
+    expected = scaled(expected.minimum(expected.flatten(1).quantile(0.99, dim=1)[:, None, None]))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -389,19 +463,19 @@ def test_guided_backprop_guides_functional_in_place_and_bounded_relus(name):
     """The plain gradient would mean that the ReLUs went unnoticed, as captum's do here."""
     classifier = models.build(name, tuple("abc"), 64)
     x, classes = torch.rand(1, 3, 64, 64), torch.tensor([1])
-    found = attributions.explain("guided backprop", classifier, x, classes)
+    found = explain("guided backprop", classifier, x, classes)
     inputs = classifier.preprocess(x).requires_grad_()
     (plain,) = torch.autograd.grad(classifier.network(inputs)[0, 1], inputs)
-    plain = attributions.scaled(plain.abs().sum(dim=1))
+    plain = scaled(plain.abs().sum(dim=1))
     assert (found - plain).abs().max() > 0.05
 
 
 def test_wrong_questions_are_refused(net, painted, one_line):
     with pytest.raises(WorkbookError) as error:
-        attributions.explain("gradcamm", net, painted.images, painted.labels)
+        explain("gradcamm", net, painted.images, painted.labels)
     one_line(error, "gradcam")
     with pytest.raises(WorkbookError) as error:
-        attributions.explain("gradcam", net, painted.images, painted.labels[:2])
+        explain("gradcam", net, painted.images, painted.labels[:2])
     one_line(error, "[4, 3, 64, 64]", "[2]")
     vit = models.build("shapes_vit", tuple("abc"), 64)
     for module in vit.network.modules():
@@ -409,7 +483,7 @@ def test_wrong_questions_are_refused(net, painted, one_line):
             if isinstance(child, nn.ReLU):
                 setattr(module, name, nn.GELU())
     with pytest.raises(WorkbookError) as error:
-        attributions.explain("guided backprop", vit, painted.images[:1], torch.tensor([0]))
+        explain("guided backprop", vit, painted.images[:1], torch.tensor([0]))
     one_line(error, "shapes_vit", "ReLU")
 
 
@@ -471,7 +545,7 @@ def test_what_ignores_the_network_survives_its_randomisation_and_grad_cam_does_n
     images, classes = painted.images, painted.labels
 
     def alike(method):
-        maps = [attributions.explain(method, c, images, classes) for c in (net, forgot)]
+        maps = [explain(method, c, images, classes) for c in (net, forgot)]
         return sanity.likeness(*maps)["rank correlation"].mean()
 
     assert alike("edges") == pytest.approx(1)

@@ -67,6 +67,7 @@ MEASURES = {
 def score(
     classifier: Classifier, images: Tensor, classes: Tensor, heatmaps: Tensor,
     masks: Tensor | None = None, *, steps: int = 16, road_shares: Sequence[float] = (),
+    known: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return the values [N] of every measure but max-sensitivity, keyed by its name.
 
@@ -75,12 +76,14 @@ def score(
             for an object without a mask.
         steps: of insertion and deletion.
         road_shares: as in :func:`road`, which is left out if empty.
+        known: the :func:`curves` of these maps, where they are known; then ``steps`` is theirs.
     """
     task = classifier, images, classes, heatmaps
+    found = known or curves(*task, steps)
     drop, increase = confidence_change(*task)
     values = {
-        "insertion": area_under(insertion_curve(*task, steps)),
-        "deletion": area_under(deletion_curve(*task, steps)),
+        "insertion": area_under(found["insertion"]),
+        "deletion": area_under(found["deletion"]),
         "average drop": drop,
         "increase": increase.float(),
     }
@@ -135,6 +138,14 @@ def insertion_curve(
     As :func:`deletion_curve`, but from a blurred image towards the true one.
     """
     return _curve(classifier, blurred(images), images, classes, heatmaps, steps)
+
+
+def curves(
+    classifier: Classifier, images: Tensor, classes: Tensor, heatmaps: Tensor, steps: int = 16
+) -> dict[str, Tensor]:
+    """Return the ``"deletion"`` and the ``"insertion"`` curve, float [N, steps + 1] each."""
+    task = classifier, images, classes, heatmaps, steps
+    return {"deletion": deletion_curve(*task), "insertion": insertion_curve(*task)}
 
 
 def area_under(curves: Tensor) -> Tensor:
@@ -220,7 +231,7 @@ def confidence_change(
 
 def max_sensitivity(
     explain: Callable[[Tensor], Tensor], images: Tensor, radius: float = 0.02, tries: int = 4,
-    seed: int = 0,
+    seed: int = 0, known: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Return how far a map moves at most when the image is shaken within a radius.
 
@@ -231,6 +242,7 @@ def max_sensitivity(
         explain: maps images [N, 3, H, W] to heatmaps [N, H, W], with fixed classes and seed.
         radius: largest change of a pixel's colour.
         tries: shakes per image.
+        known: what ``explain(images)`` returns, where it is known.
 
     Returns:
         float [N]; 0 for a map that does not depend on the image.
@@ -244,10 +256,12 @@ def max_sensitivity(
     def shake(x: Tensor, r: float) -> Tensor:
         return (x + (2 * torch.rand(x.shape) - 1) * r).clamp(0, 1)
 
+    def maps(x: Tensor | tuple[Tensor]) -> tuple[Tensor]:
+        x = x[0] if isinstance(x, tuple) else x  # captum hands over either, and takes a tuple
+        return (known if known is not None and torch.equal(x, images) else explain(x),)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return sensitivity_max(
-            # captum hands over a tuple or its only part, and takes a tuple.
-            lambda x: (explain(x[0] if isinstance(x, tuple) else x),), images, shake, radius,
-            tries, max_examples_per_batch=len(images),
-        )  # fmt: skip
+            maps, images, shake, radius, tries, max_examples_per_batch=len(images)
+        )

@@ -117,7 +117,7 @@ def record_table(
 
 def table(
     name: str, frame: pd.DataFrame | dict[str, list], specs: dict[str, str] | None = None, *,
-    prefix: str | None = None, key: str | None = None,
+    prefix: str | None = None, key: str | None = None, **context: str,
 ) -> pd.DataFrame:  # fmt: skip
     """Record a table and every number in it, and return it as it is to be shown.
 
@@ -130,6 +130,7 @@ def table(
         specs: as for :func:`record_table`; the numbers are printed likewise.
         prefix: what the numbers' names begin with; the table's name if it is not given.
         key: the column that names the rows; the first if it is not given.
+        context: as for :func:`record`, for all numbers of the table.
     """
     frame, specs = _with_key(frame), specs or {}
     key = key or frame.columns[0]
@@ -140,7 +141,7 @@ def table(
         for column, cell in cells.items():
             if column != key and isinstance(cell, Real | Estimate) and not isinstance(cell, bool):
                 path = f"{prefix or name}/{_slug(row)}/{_slug(column)}"
-                record(path, cell, specs.get(column, ""))
+                record(path, cell, specs.get(column, ""), **context)
     shown = _formatted(frame, specs).set_index(key)
     return shown.rename_axis(index=None, columns=key)
 
