@@ -3,13 +3,39 @@
 import os
 import socket
 
-import pytest
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # one of those that pytest -n starts, or None
+if WORKER:  # before torch is imported: side by side, one thread each is fastest
+    os.environ["OMP_NUM_THREADS"] = "1"
 
-from helpers.data import assets
+import pytest
+import torch
+
+from helpers.data import assets, shapes
 from helpers.run import files, profiles, results
 
 MIRROR = os.environ.get("WORKBOOK_MIRROR")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# Files that take minutes. They begin, so that at the end no worker waits for another.
+LONGEST = ("test_lime_handin", "test_course", "test_colab", "test_widgets", "test_site")
+
+if WORKER:
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def painted(tmp_path_factory):
+    """Keep Shapes that any test of any worker has painted, in a tmp folder, for all others."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if WORKER else folder) / "painted"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "_shelf", lambda: folder)
+        yield
 
 
 @pytest.fixture(autouse=True)

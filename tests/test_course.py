@@ -95,7 +95,9 @@ def test_the_student_edition_has_no_outputs_and_all_else_as_it_was(release, path
     nbformat.validate(edition)
     for cell in edition.cells:
         assert not cell.get("outputs") and not cell.get("execution_count")
-        assert set(cell.metadata) <= {"tags", "cellView", "nbgrader", "deletable", "editable"}
+        assert set(cell.metadata) <= {
+            "tags", "cellView", "jupyter", "nbgrader", "deletable", "editable",
+        }  # fmt: skip
     assert "look_inside" not in edition.metadata
     checks = graded(edition, "grade").values()
     kept = [cell for cell in edition.cells if cell not in checks]

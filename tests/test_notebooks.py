@@ -1,5 +1,6 @@
 """Notebooks: one form for all, and outputs that belong to the code above them."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -60,8 +61,10 @@ def test_a_notebook_has_one_setup_and_one_parameters_cell(path):
 
 
 def test_all_notebooks_share_one_setup_and_the_same_parameters():
-    for tag in ("setup", "parameters"):
-        assert len({tagged(path, tag)[0].source for path in NOTEBOOKS}) == 1
+    assert len({tagged(path, "setup")[0].source for path in NOTEBOOKS}) == 1
+    cells = [tagged(path, "parameters")[0].source for path in NOTEBOOKS]
+    # Those that can take shipped weights ask besides whether to train.
+    assert len({re.sub(r"\nTRAIN = False .*", "", source) for source in cells}) == 1
 
 
 @every_notebook
@@ -126,6 +129,80 @@ def test_figures_are_named_after_their_notebook(path):
     assert f'"{path.stem}"' in code, "results.start must name this notebook"
 
 
+def inside_f_strings(code):
+    """Return the calls of ``results`` within f-strings."""
+    strings = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.JoinedStr)]
+    inside = [ast.unparse(node) for string in strings for node in ast.walk(string)
+              if isinstance(node, ast.Call)]  # fmt: skip
+    return [call for call in inside if call.startswith("results.")]
+
+
+def only_records(code):
+    """Say whether code does nothing but record, in loops and under names made for it."""
+
+    def fine(node):
+        if isinstance(node, ast.For | ast.If):
+            return all(map(fine, node.body + node.orelse))
+        if isinstance(node, ast.Assign):
+            return True
+        call = node.value if isinstance(node, ast.Expr) else None
+        return isinstance(call, ast.Call) and ast.unparse(call.func).startswith("results.record")
+
+    return all(map(fine, ast.parse(code).body))
+
+
+def python(cell):
+    """Return the code of a cell without IPython's own commands."""
+    return re.sub(r"^( *)[%!].*$", r"\1pass", cell.source, flags=re.MULTILINE)
+
+
+@every_notebook
+def test_a_number_is_not_recorded_in_the_middle_of_a_sentence(path):
+    for cell in code_cells(path):
+        assert not inside_f_strings(python(cell)), cell.id
+
+
+@every_notebook
+def test_cells_tagged_record_record_and_are_folded(path):
+    for cell in tagged(path, "record"):
+        assert only_records(cell.source), cell.id
+        last = ast.parse(cell.source).body[-1]
+        assert not isinstance(last, ast.Expr) or cell.source.endswith(";"), f"{cell.id} prints"
+        assert "hide-input" in cell.metadata.tags
+        assert cell.metadata.jupyter.source_hidden is True
+        assert cell.metadata.cellView == "form"
+
+
+def names(cells, context):
+    """Return the names that cells use (``ast.Load``) or make (``ast.Store``)."""
+    nodes = [node for cell in cells for node in ast.walk(ast.parse(python(cell)))]
+    found = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
+    return found | {n.arg for n in nodes if isinstance(n, ast.arg) and context is ast.Store}
+
+
+@every_notebook
+def test_no_visible_cell_needs_what_a_folded_one_has_made(path):
+    folded = tagged(path, "record")
+    visible = [cell for cell in code_cells(path) if cell not in folded]
+    made = names(folded, ast.Store) - names(visible, ast.Store)
+    assert not made & names(visible, ast.Load)
+
+
+def test_what_does_more_than_record_is_noticed():
+    assert inside_f_strings("""f"{results.record('a', 1)}" """)
+    assert inside_f_strings("""print(f"A {results.record('a', f'{x}'):>5} b")""")
+    assert not inside_f_strings("results.record(f'{name}/a', 1)")
+    assert only_records("for n in names:\n    results.record(n, 1)\nresults.record('b', 2);")
+    for more in ("print(1)", "for n in x:\n    n += 1", "figures.save(fig)", "import torch"):
+        assert not only_records(more)
+
+
+@every_notebook
+def test_a_notebook_keeps_to_the_scale_of_its_run(path):
+    code = "\n".join(cell.source for cell in code_cells(path))
+    assert not re.search(r"profiles\.load\([\"']", code), "ask for profiles.shapes_lab()"
+
+
 @every_notebook
 def test_no_number_is_recorded_twice(path):
     code = "\n".join(cell.source for cell in code_cells(path))
@@ -156,8 +233,7 @@ def test_a_notebook_is_rendered_and_its_outputs_belong_to_its_code(path):
     assert book.metadata.look_inside.profile == "laptop"
 
 
-@every_notebook
-def test_a_rendered_notebook_was_run_in_order_and_without_errors(path):
+def assert_run_in_order_and_without_errors(path):
     cells = code_cells(path)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
@@ -169,6 +245,11 @@ def test_a_rendered_notebook_was_run_in_order_and_without_errors(path):
         if re.search(r"^figures\.save\(", cell.source, re.MULTILINE):  # not within a condition
             kinds = {kind for o in cell.outputs for kind in o.get("data", {})}
             assert kinds & {"image/png", "image/jpeg"}
+
+
+@every_notebook
+def test_a_rendered_notebook_was_run_in_order_and_without_errors(path):
+    assert_run_in_order_and_without_errors(path)
 
 
 @every_notebook
@@ -187,6 +268,36 @@ def test_a_notebook_tells_nothing_of_the_machine(path):
 @every_notebook
 def test_a_notebook_stays_under_3_mb(path):
     assert path.stat().st_size < 3_000_000
+
+
+# ---- the run at profile quick: `make run` makes it, here one looks at it -------------------------
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """Return the folder of the notebooks that `make run` has executed, all of today's code."""
+    folder = ROOT / "build" / "quick" / "notebooks"
+    asked = [folder / path.name for path in NOTEBOOKS]
+    plan = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--nolock",
+         "--rerun-incomplete", "--config", "profile=quick", "--",
+         *(str(path.relative_to(ROOT)) for path in asked)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "Nothing to be done" not in plan.stdout + plan.stderr:
+        missing = [path.stem for path in asked if not path.exists()]
+        state = f"lacks {len(missing)} notebooks" if missing else "is older than the code"
+        pytest.fail(f"build/quick {state}: make run, then these tests look at it", pytrace=False)
+    return folder
+
+
+@every_notebook
+def test_a_notebook_runs_at_profile_quick(quick, path):
+    executed = quick / path.name
+    assert script("render").code_hash(read(executed)) == script("render").code_hash(read(path))
+    assert_run_in_order_and_without_errors(executed)
+    results = json.loads((ROOT / "figures" / "quick" / "results" / f"{path.stem}.json").read_text())
+    assert results
 
 
 # ---- the script that renders -------------------------------------------------------------------

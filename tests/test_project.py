@@ -220,6 +220,14 @@ def test_helper_modules_stay_thin():
         assert len(path.read_text().splitlines()) <= 270, path.name
 
 
+def test_no_room_of_helpers_is_crowded():
+    folders = {path.parent for path in (ROOT / "helpers").rglob("*.py")}
+    assert len(folders) > 7
+    for folder in folders:
+        modules = sorted(path.name for path in folder.glob("*.py"))
+        assert len(modules) <= 12, f"{folder.name}: {', '.join(modules)}"
+
+
 def test_no_tracked_file_is_larger_than_3_mb():
     done = run("git", "ls-files", "-z")
     if done.returncode:
