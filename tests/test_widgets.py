@@ -22,7 +22,6 @@ from PIL import Image
 
 from helpers.course import explorers
 from helpers.course.explorers import explorer, network, superpixels
-from helpers.explain import cams as cam
 from helpers.explain import lime
 from helpers.nets import models
 from helpers.run.errors import WorkbookError
@@ -130,7 +129,7 @@ def test_a_fault_while_drawing_is_told_in_the_caption(make, monkeypatch):
     def fail(*_arguments, **_options):
         raise WorkbookError("no <map> here")
 
-    monkeypatch.setattr(cam, "explain", fail)
+    monkeypatch.setattr(network, "explain", fail)
     shown.controls["method"].value = "layercam"
     assert shown.caption.value == "no &lt;map&gt; here"
     monkeypatch.undo()
@@ -154,15 +153,15 @@ def test_a_layer_begins_with_the_channel_that_answers_most(make, scene):
 
 def test_a_cam_is_of_the_chosen_class_layer_and_image(make, scene, monkeypatch):
     shown, seen = make("cam"), []
-    explain = cam.explain
-    monkeypatch.setattr(cam, "explain", lambda *a, **k: seen.append(a) or explain(*a, **k))
+    explain = network.explain
+    monkeypatch.setattr(network, "explain", lambda *a: seen.append(a) or explain(*a))
     shown.controls["image"].value = 3
     shown.controls["layer"].value = "layer2"
     chosen = another(shown.controls["class"])
     shown.controls["class"].value = chosen
-    method, _, layer, images, classes = seen[-1]
+    method, _, images, classes, layer = seen[-1]
     assert (method, layer, classes.tolist()) == ("gradcam", "layer2", [chosen])
-    assert torch.equal(images, scene["classifier"].preprocess(scene["test"].images[3:4]))
+    assert torch.equal(images, scene["test"].images[3:4])
     assert scene["test"].class_names[chosen] in shown.text
     n = len(seen)
     shown.controls["opacity"].value = 0.1
