@@ -157,15 +157,14 @@ def stream(
     """Draw what room ``i`` imports: as wide as the imports it still carries down."""
     x, colour, carried = STREAMS + STEP * i, COLOURS[i], sum(counts)
     ink = "white" if i < 5 else INK  # what stands out more
-    for above, below, n in zip(middles[i:], middles[i + 1 :], counts[i + 1 :], strict=False):
-        if carried:
-            wide = max(scale * carried, 0.012)
-            ax.add_patch(Rectangle((x - wide / 2, above), wide, below - above, color=colour, lw=0))
-        carried -= n
+    above = middles[i]
     for middle, n in zip(middles, counts, strict=True):
         if n:
+            wide = max(scale * carried, 0.012)
+            ax.add_patch(Rectangle((x - wide / 2, above), wide, middle - above, color=colour, lw=0))
             ax.add_patch(Circle((x, middle), 0.125, facecolor=colour, edgecolor="white", zorder=3))
             write(ax, x, middle, str(n), NUMBER, ha="center", color=ink, weight="bold")
+            above, carried = middle, carried - n
     wide = width(name, FILE, "bold") + 0.1
     box(ax, x - wide / 2, middles[i] - BOX / 2, wide, BOX, colour, edgecolor="white", zorder=3)
     write(ax, x, middles[i], name, FILE, ha="center", color=ink, weight="bold")
