@@ -10,6 +10,8 @@ from helpers import data
 from helpers.data import painting, shapes
 from helpers.run.errors import WorkbookError
 
+SHELF = shapes._shelf  # all other tests share a folder
+
 
 @pytest.fixture(scope="module")
 def images():
@@ -99,18 +101,15 @@ def test_a_full_disk_is_no_fault(own_shelf, images, monkeypatch):
 
 
 def test_images_are_painted_anew_when_the_painter_has_changed(tmp_path, monkeypatch):
-    seen = set()
-    for code in ("first", "second"):
-        (tmp_path / "painting.py").write_text(code)
-        monkeypatch.setattr(painting, "__file__", str(tmp_path / "painting.py"))
-        shapes._painter.cache_clear()
-        seen.add(shapes._painter())
-    monkeypatch.setattr(shapes, "version", lambda library: "0.1")
-    shapes._painter.cache_clear()
-    seen.add(shapes._painter())
-    assert len(seen) == 3
-    monkeypatch.undo()
-    shapes._painter.cache_clear()
+    monkeypatch.setattr(shapes, "_shelf", SHELF)
+    shelves = {shapes._shelf()}
+    monkeypatch.setattr(np, "__version__", "0.1")
+    shelves.add(shapes._shelf())
+    (tmp_path / "painting.py").write_text("another hand")
+    monkeypatch.setattr(painting, "__file__", str(tmp_path / "painting.py"))
+    shelves.add(shapes._shelf())
+    assert len(shelves) == 3
+    assert {shelf.parent for shelf in shelves} == {tmp_path / "data" / "cache"}
 
 
 # ---- what is painted ---------------------------------------------------------------------------
@@ -205,7 +204,7 @@ def test_bars_in_front_are_cut_out_of_the_mask(monkeypatch):
 
 def nearest_colour(rgb):
     hue = rgb_to_hsv(*rgb)[0]
-    distance = {name: abs((hue - h + 0.5) % 1 - 0.5) for name, h in shapes.HUES.items()}
+    distance = {name: abs((hue - h + 0.5) % 1 - 0.5) for name, h in painting.HUES.items()}
     return min(distance, key=distance.get)
 
 
@@ -213,7 +212,7 @@ def test_the_colour_concept_names_the_colour_of_the_pixels(images):
     checked = 0
     for i in range(len(images)):
         texture = images.concepts["texture"][i][images.masks[i]][0]
-        if shapes.TEXTURES[texture] != "solid" or images.masks[i].sum() < 150:
+        if painting.TEXTURES[texture] != "solid" or images.masks[i].sum() < 150:
             continue
         rgb = images.images[i][:, images.masks[i]].median(dim=1).values
         named = shapes.CONCEPTS["colour"][images.concepts["colour"][i][images.masks[i]][0]]
@@ -232,9 +231,9 @@ def unevenness(image, mask):
 
 
 def test_textures_look_as_they_are_called(images):
-    found = {name: [] for name in shapes.TEXTURES}
+    found = {name: [] for name in painting.TEXTURES}
     for i in range(len(images)):
-        texture = shapes.TEXTURES[images.concepts["texture"][i][images.masks[i]][0]]
+        texture = painting.TEXTURES[images.concepts["texture"][i][images.masks[i]][0]]
         found[texture].append(unevenness(images.images[i], images.masks[i]))
     plane, pattern = ({t: np.median(v, axis=0)[k] for t, v in found.items()} for k in (0, 1))
     assert plane["gradient"] > 2 * plane["solid"]

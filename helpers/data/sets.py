@@ -13,11 +13,6 @@ from helpers.data.images import ImageSet
 from helpers.data.texts import TextSet
 from helpers.run.errors import WorkbookError, unknown
 
-__all__ = [
-    "NAMES", "SPLITS", "TEXTS", "ImageSet", "TextSet", "class_names", "identity", "load",
-    "load_text",
-]  # fmt: skip
-
 NAMES = ("shapes", "cifar10", "cifar100", "imagenet_ten", "imagenet_samples")
 SPLITS = ("train", "validation", "test")
 TEXTS = ("postcards", texts.NEWSGROUPS)

@@ -5,27 +5,21 @@ with a few coloured bars in front or behind to distract. Image ``index`` of a sp
 ``(seed, split, index)`` alone, so what was painted once is kept in ``data/cache`` and read.
 """
 
-import hashlib
 import zlib
 from contextlib import suppress
-from functools import cache
-from importlib.metadata import version
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 
 from helpers.data import painting
 from helpers.data.folders import DAMAGED
 from helpers.data.images import ImageSet
-from helpers.data.painting import CLASSES, CONCEPTS, HUES, SIZE, SPLITS, TEXTURES, paint
+from helpers.data.painting import CLASSES, CONCEPTS, SIZE, SPLITS, paint
 from helpers.run import files
 from helpers.run.errors import WorkbookError, unknown
-
-__all__ = [
-    "CLASSES", "CONCEPTS", "HUES", "PATCH", "SIZE", "SPLITS", "TEXTURES", "load", "paint",
-    "plant_patch",
-]  # fmt: skip
 
 PATCH = 10  # side of the shortcut patch, in pixels
 BLOCK = 200  # images that are kept in one file of 2.5 MB
@@ -110,12 +104,6 @@ def _block(seed: int, split: str, first: int, n: int) -> tuple[np.ndarray, np.nd
 
 
 def _shelf() -> Path:
-    return files.data_folder() / "cache" / f"shapes-{_painter()}"
-
-
-@cache
-def _painter() -> str:
-    """Name all that an image depends on: the code that paints, NumPy's noise, Pillow's edges."""
-    code = Path(painting.__file__).read_bytes()
-    libraries = f"numpy {version('numpy')} pillow {version('pillow')}"
-    return hashlib.sha256(code + libraries.encode()).hexdigest()[:12]
+    """Return the folder of all that the same code, NumPy (noise) and Pillow (edges) painted."""
+    painter = Path(painting.__file__).read_text() + np.__version__ + PIL.__version__
+    return files.data_folder() / "cache" / f"shapes-{sha256(painter.encode()).hexdigest()[:12]}"
