@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from lime.lime_base import LimeBase
 from lime.lime_image import LimeImageExplainer as Library
 from lime.wrappers.scikit_image import SegmentationAlgorithm
-from sklearn.linear_model import Lasso
+from sklearn.linear_model import BayesianRidge, Lasso, Ridge
 from torch import nn
 
 from helpers.data import imagenet, shapes
 from helpers.explain import hiding as perturb
 from helpers.explain import lime
+from helpers.explain import states as loop
 from helpers.explain.hiding import each_once, hidden_image
 from helpers.explain.segments import segment
 from helpers.nets import folding, models
@@ -70,20 +72,24 @@ def function_of(classifier):
     return probabilities
 
 
-class Spy:
-    """Notes what an explainer drew and what the model said of it."""
+class SpiedLibrary(Library):
+    """Notes what it drew and what the model said of it."""
 
     def data_labels(self, *args, **kwargs):
         self.seen = super().data_labels(*args, **kwargs)
         return self.seen
 
 
-class SpiedLibrary(Spy, Library):
-    pass
+class SpiedOurs(lime.LimeImageExplainer):
+    def explain_instance(self, *args, **kwargs):
+        def noting(*args, **kwargs):
+            around = loop.draw(*args, **kwargs)
+            self.seen = around.states, around.probabilities
+            return around
 
-
-class SpiedOurs(Spy, lime.LimeImageExplainer):
-    pass
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lime, "draw", noting)
+            return super().explain_instance(*args, **kwargs)
 
 
 def both(image, segments, classifier, ours_gets=None, seed=5, **arguments):
@@ -254,6 +260,108 @@ def test_the_classifier_is_left_as_it_was(image, squares, classifier):
     assert [type(m) for m in classifier.network.modules()] == kinds
     assert all(v.equal(before[k]) for k, v in classifier.network.state_dict().items())
     assert not any(m._forward_hooks or m.training for m in classifier.network.modules())
+
+
+# ---- answers that are kept ---------------------------------------------------------------------
+
+SLIC = SegmentationAlgorithm("slic", n_segments=20, compactness=20, sigma=1)
+
+
+@pytest.fixture(scope="module")
+def ten_classes():
+    torch.manual_seed(0)
+    return models.build("shapes_net", tuple("abcdefghij"), 64)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return shapes.load("test", 1).pixels[0]
+
+
+def explained(classifier, pixels, seed, kernel_width=0.25, **arguments):
+    """Explain class 3 with the library on the same superpixels."""
+    segments = segment_by_slic(pixels)
+    return Library(kernel_width, random_state=seed).explain_instance(
+        pixels.permute(1, 2, 0).contiguous().numpy(), function_of(classifier), labels=(3,),
+        top_labels=None, segmentation_fn=lambda _image: segments, **arguments,
+    )  # fmt: skip
+
+
+def segment_by_slic(pixels):
+    return SLIC(pixels.permute(1, 2, 0).numpy()) - 1  # the library needs labels from 0
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        {},
+        {"num_samples": 40},
+        {"num_features": 3},
+        {"num_features": 9},
+        {"kernel_width": 0.6},
+        {"model_regressor": Ridge(alpha=7)},
+        {"model_regressor": BayesianRidge()},
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_refit_equals_a_whole_explanation_of_the_library(ten_classes, pixels, seed, fit):
+    kept = lime.draw(ten_classes, pixels, num_samples=80, seed=seed, segmentation_fn=SLIC)
+    found = lime.refit(kept, 3, **fit)
+    expected = explained(ten_classes, pixels, seed, **{"num_samples": 80, **fit})
+    np.testing.assert_allclose(
+        lime.weights(found, 3), lime.weights(expected, 3), rtol=1e-4, atol=1e-6
+    )
+    assert found.score == pytest.approx(expected.score, abs=1e-4)
+    assert (kept.segments == expected.segments).all()
+    for k in (1, 4, 999):
+        assert torch.equal(lime.mask(found, 3, k), lime.mask(expected, 3, k))
+
+
+@pytest.mark.parametrize("hide", [None, 0, [200, 10, 30], "blur"])
+def test_kept_answers_and_the_explainer_are_one_loop(ten_classes, pixels, hide):
+    arguments = {"num_samples": 30, "segmentation_fn": SLIC, "hide_color": hide}
+    kept = lime.draw(ten_classes, pixels, **arguments)
+    whole = lime.LimeImageExplainer().explain_instance(
+        pixels.permute(1, 2, 0).numpy(), ten_classes, labels=(3, 5), top_labels=None,
+        progress_bar=False, **arguments,
+    )  # fmt: skip
+    found = lime.refit(kept, (3, 5))
+    assert list(found.local_exp) == [3, 5]
+    for c in (3, 5):
+        np.testing.assert_array_equal(lime.weights(found, c), lime.weights(whole, c))
+
+
+def test_the_first_states_of_a_long_run_are_those_of_a_short_one(ten_classes, pixels):
+    long, short = (
+        lime.draw(ten_classes, pixels, num_samples=n, segmentation_fn=SLIC) for n in (50, 20)
+    )
+    assert (long.states[:20] == short.states).all()
+    np.testing.assert_allclose(long.probabilities[:20], short.probabilities, atol=1e-6)
+    assert long.states[0].all()
+    assert 0 < long.seconds(25) == pytest.approx(long.segmenting + long.answering / 2)
+
+
+def test_too_few_superpixels_are_refused(ten_classes, pixels, one_line):
+    with pytest.raises(WorkbookError) as error:
+        lime.draw(
+            ten_classes, pixels, num_samples=10, segmentation_fn=lambda i: np.zeros(i.shape[:2])
+        )
+    one_line(error, "1 superpixel", "finer segmentation")
+
+
+@pytest.mark.parametrize("width", [0.1, 0.25, 1.0])
+def test_forward_selection_chooses_what_the_library_chooses(width):
+    rng = np.random.default_rng(0)
+    states = rng.integers(0, 2, (60, 20))
+    states[:, 7], states[:, 8] = states[:, 3], 1  # a twin, and one that never changes
+    answers = (states @ rng.normal(size=20) + rng.normal(size=60)).astype(np.float32)
+    near = np.exp(-((1 - np.sqrt(states.mean(axis=1))) ** 2) / width**2 / 2)
+    for m in (1, 3, 6):
+        theirs = LimeBase(None).forward_selection(states, answers, near, m)
+        ours = loop._Base(None).forward_selection(states, answers, near, m)
+        assert ours.tolist() == theirs.tolist()
+    all_ours = loop._Base(None).forward_selection(states, answers, near, 99)
+    assert sorted(all_ours) == list(range(20))
 
 
 # ---- where the library is wrong ----------------------------------------------------------------
@@ -578,6 +686,13 @@ def test_blur_hides_detail_and_keeps_the_mean(image, squares):
     assert blurred.dtype == image.dtype
     assert blurred.std() < 0.8 * image.std()
     assert abs(float(blurred.mean()) - float(image.mean())) < 4
+
+
+def test_an_explanation_of_no_class_is_refused(image, classifier, one_line):
+    explainer = lime.LimeImageExplainer()
+    with pytest.raises(WorkbookError) as error:
+        explainer.explain_instance(image, classifier, labels=None, top_labels=None)
+    one_line(error, "no class to explain", "top_labels")
 
 
 @pytest.mark.parametrize(

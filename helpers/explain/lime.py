@@ -1,4 +1,7 @@
-"""LIME on images: the library's explainer, with what is slow or wrong in it replaced."""
+"""LIME on images: the library's interface on our own loop, and how to read an explanation.
+
+The loop, :func:`draw` and :func:`refit`, is in :mod:`.states`.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,25 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 from lime.lime_image import ImageExplanation
-from lime.lime_image import LimeImageExplainer as LibraryExplainer
 from skimage.color import gray2rgb
-from sklearn.metrics import pairwise_distances
-from sklearn.utils import check_random_state
 from torch import Tensor
 
-from helpers.explain import segments as superpixels
-from helpers.explain.hiding import Predictor, bar, by_function, each_once, hidden_image
+from helpers.explain.hiding import Predictor
+from helpers.explain.states import Neighbourhood, draw, refit
 from helpers.nets.models import Classifier
 from helpers.run.errors import WorkbookError, unknown
 
+__all__ = [
+    "LimeImageExplainer", "Neighbourhood", "Predictor", "draw", "explain", "heatmap", "mask",
+    "refit", "weights",
+]  # fmt: skip
 
-class LimeImageExplainer(LibraryExplainer):
+
+class LimeImageExplainer:
     """LIME (Ribeiro et al. 2016), eq. 1 with superpixels as interpretable features.
 
-    The library's results type and its local fit; for the same segmentation, seed and sample
-    count the same perturbations, probabilities and weights. What is different:
+    The library's arguments, results type and local fit; for the same segmentation, seed and
+    sample count the same perturbations, probabilities and weights. What is different:
 
     * Images are composed on the model's device, in passes of a suitable size, each state once.
     * Superpixels are numbered 0 to k-1 whatever the segmentation calls them.
@@ -34,7 +39,7 @@ class LimeImageExplainer(LibraryExplainer):
         kernel: another function of distances and ``kernel_width``.
         verbose: print the local fit.
         feature_selection: as in the library; ``"none"`` gives every superpixel a weight, while
-            ``"auto"`` selects forwards, slowly, as soon as ``num_features`` is 6 or less.
+            ``"auto"`` selects forwards as soon as ``num_features`` is 6 or less.
         seed: of segmentation and sampling.
         bf16: compute the model in bfloat16.
     """
@@ -43,13 +48,16 @@ class LimeImageExplainer(LibraryExplainer):
         self, kernel_width: float = 0.25, kernel: Callable | None = None, verbose: bool = False,
         feature_selection: str = "auto", seed: int = 0, bf16: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(kernel_width, kernel, verbose, feature_selection, seed)
+        self.fitting = {
+            "kernel_width": kernel_width, "kernel": kernel, "verbose": verbose,
+            "feature_selection": feature_selection,
+        }  # fmt: skip
         self.seed = seed
         self.bf16 = bf16
 
     def explain_instance(
         self, image: np.ndarray, classifier_fn: Classifier | Predictor | Callable,
-        labels: Iterable[int] = (1,), hide_color: object = None, top_labels: int | None = 5,
+        labels: Iterable[int] | None = (1,), hide_color: object = None, top_labels: int | None = 5,
         num_features: int = 100_000, num_samples: int = 1000, batch_size: int | None = None,
         segmentation_fn: Callable | None = None, distance_metric: str = "cosine",
         model_regressor: object = None, random_seed: int | None = None, progress_bar: bool = True,
@@ -73,59 +81,25 @@ class LimeImageExplainer(LibraryExplainer):
             progress_bar: show one.
 
         Raises:
-            WorkbookError: fewer than four superpixels, or a class out of range.
+            WorkbookError: fewer than four superpixels, or a class out of range, or none.
         """
-        image = gray2rgb(image) if image.ndim == 2 else image
-        self.random_state = check_random_state(self.seed if random_seed is None else random_seed)
-        segmentation = superpixels.seeded(segmentation_fn, self.random_state.randint(0, high=1000))
-        segments = superpixels.checked(segmentation(image), image.shape)
-        data, probabilities = self.data_labels(
-            image, hidden_image(image, segments, hide_color), segments, classifier_fn,
-            num_samples, batch_size, progress_bar,
+        if not top_labels and labels is None:
+            raise WorkbookError("no class to explain: give labels, or top_labels")
+        around = draw(
+            classifier_fn, gray2rgb(image) if image.ndim == 2 else image,
+            num_samples=num_samples, seed=self.seed if random_seed is None else random_seed,
+            segmentation_fn=segmentation_fn, hide_color=hide_color, batch_size=batch_size,
+            bf16=self.bf16, progress_bar=progress_bar,
         )  # fmt: skip
-        distances = pairwise_distances(data, data[:1], metric=distance_metric).ravel()
-        explanation = ImageExplanation(image, segments)
         if top_labels:
-            labels = np.argsort(probabilities[0])[-top_labels:]
-            explanation.top_labels = labels[::-1].tolist()
-        for label in map(int, labels):
-            if not 0 <= label < probabilities.shape[1]:
-                raise WorkbookError(
-                    f"class index {label} is out of range: this model has classes 0 to "
-                    f"{probabilities.shape[1] - 1}"
-                )
-            fit = self.base.explain_instance_with_data(
-                data, probabilities, distances, label, num_features,
-                model_regressor=model_regressor, feature_selection=self.feature_selection,
-            )  # fmt: skip
-            explanation.intercept[label], explanation.local_exp[label] = fit[:2]
-            explanation.score, explanation.local_pred = fit[2:]
+            labels = np.argsort(around.probabilities[0])[-top_labels:].tolist()
+        explanation = refit(
+            around, labels, num_features=num_features, distance_metric=distance_metric,
+            model_regressor=model_regressor, **self.fitting,
+        )  # fmt: skip
+        if top_labels:
+            explanation.top_labels = labels[::-1]
         return explanation
-
-    def data_labels(
-        self, image: np.ndarray, fudged_image: np.ndarray, segments: np.ndarray,
-        classifier_fn: Classifier | Predictor | Callable, num_samples: int,
-        batch_size: int | None = None, progress_bar: bool = True,
-    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Draw perturbations, and ask the model about each different one once.
-
-        Returns:
-            the perturbations int64 [num_samples, k], 1 where a superpixel is shown, the first
-            row all 1; and the model's probabilities [num_samples, K].
-        """
-        k = int(segments.max()) + 1
-        data = self.random_state.randint(0, 2, num_samples * k).reshape(num_samples, k)
-        data[0] = 1
-        states, which = each_once(data.astype(bool))
-        if isinstance(classifier_fn, Classifier):
-            classifier_fn = Predictor(classifier_fn, self.bf16)
-        with bar(len(states), progress_bar) as progress:
-            parts = (image, fudged_image, segments, states)
-            if isinstance(classifier_fn, Predictor):
-                found = classifier_fn(*parts, batch_size, progress.update)
-            else:
-                found = by_function(classifier_fn, *parts, batch_size or 16, progress.update)
-        return data, found[which]
 
 
 def explain(

@@ -48,7 +48,7 @@ def segment(
     Raises:
         WorkbookError: no such method, or it does not take those parameters.
     """
-    pixels = _height_width_channels(image)
+    pixels = height_width_channels(image)
     small = max(pixels.shape[:2]) <= 64
     method = method or ("slic" if small else "quickshift")
     if method not in METHODS:
@@ -112,5 +112,6 @@ def seeded(function: Callable | None, seed: int) -> Callable:
     return function
 
 
-def _height_width_channels(image: Tensor | np.ndarray) -> np.ndarray:
+def height_width_channels(image: Tensor | np.ndarray) -> np.ndarray:
+    """Return an image [H, W, 3], whether it is that or a tensor [3, H, W]."""
     return image.permute(1, 2, 0).cpu().numpy() if isinstance(image, Tensor) else image
