@@ -203,3 +203,16 @@ def test_cells_that_record_are_folded_and_do_nothing_else(path):
         assert "results.record" in cell.source and "print(" not in cell.source
         shows = isinstance(ast.parse(cell.source).body[-1], ast.Expr)
         assert not shows or cell.source.endswith(";")
+
+
+def test_the_site_folds_what_records(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import build_site
+
+    path = ROOT / "notebooks" / "04_gradcam_correct_incorrect.ipynb"
+    cells = build_site.prepared(nbformat.read(path, 4), path, {}).cells
+    folded = [cell for cell in cells if "record" in cell.metadata.get("tags", [])]
+    assert folded
+    for cell in folded:
+        assert cell.metadata.tags.count("hide-input") == 1
+        assert cell.metadata.mystnb.code_prompt_show == "Show what is recorded"
