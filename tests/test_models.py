@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from helpers import data
+from helpers.course import checks
 from helpers.data import assets
 from helpers.explain import explain
 from helpers.nets import models, parts
@@ -74,6 +75,12 @@ def test_a_seed_gives_the_weights_and_leaves_other_random_numbers_alone():
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     torch.manual_seed(1)
     assert torch.equal(models.ARCHITECTURES["shapes_net"].build(5, True).conv1.weight, weights[0])
+
+
+def test_a_check_leaves_the_reader_s_random_numbers_alone():
+    state = torch.get_rng_state()
+    checks.normalise_filters(lambda w: 0.5 + w / w.abs().amax((1, 2, 3), True).clamp(min=1e-9) / 2)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def as_trained(name):
