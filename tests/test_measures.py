@@ -1,4 +1,4 @@
-"""Measures: intervals that cover, localisation scores with known answers, honest features."""
+"""Measures: intervals that cover, localisation scores with known answers, honest recording."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from helpers.measure import intervals, localisation
 from helpers.measure.intervals import Estimate
-from helpers.nets import features, models
+from helpers.nets import models, recording
 from helpers.run.errors import WorkbookError
 
 # ---- intervals ---------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def hooks(classifier):
 
 def test_activations_are_the_layer_s_outputs(shapes_net):
     images = torch.rand(5, 3, 64, 64)
-    found = features.activations(shapes_net, "bn1", images, batch_size=2)
+    found = recording.activations(shapes_net, "bn1", images, batch_size=2)
     with torch.no_grad():
         net = shapes_net.network
         expected = net.bn1(net.conv1(shapes_net.preprocess(images)))
@@ -192,19 +192,19 @@ def test_activations_are_the_layer_s_outputs(shapes_net):
 def test_a_layer_that_works_in_place_does_not_spoil_the_activations():
     torch.manual_seed(0)
     resnet = models.build("resnet18", tuple("abc"), 32)
-    found = features.activations(resnet, "bn1", torch.rand(1, 3, 32, 32))
+    found = recording.activations(resnet, "bn1", torch.rand(1, 3, 32, 32))
     assert found.min() < 0, "these are the values after the ReLU"
 
 
 def test_an_unknown_layer_is_named(shapes_net, one_line):
     with pytest.raises(WorkbookError) as error:
-        features.activations(shapes_net, "layer4", torch.rand(1, 3, 64, 64))
+        recording.activations(shapes_net, "layer4", torch.rand(1, 3, 64, 64))
     one_line(error, "'layer4'", "layer3")
 
 
 def test_a_failed_pass_leaves_no_hook(shapes_net):
     with pytest.raises(WorkbookError):
-        features.activations(shapes_net, "conv1", torch.zeros(1, 1, 64, 64))
+        recording.activations(shapes_net, "conv1", torch.zeros(1, 1, 64, 64))
     assert not hooks(shapes_net)
 
 
@@ -221,5 +221,5 @@ def test_a_failed_pass_leaves_no_hook(shapes_net):
 def test_receptive_fields_are_those_of_the_kernels(name, size, layer, width):
     torch.manual_seed(0)
     classifier = models.build(name, tuple("abc"), size)
-    assert features.receptive_field(classifier, layer) == width
+    assert recording.receptive_field(classifier, layer) == width
     assert not hooks(classifier)
