@@ -255,6 +255,21 @@ def test_last_layers_need_no_pass(name, layer, monkeypatch):
     explain("ablationcam", classifier, IMAGES[:2], torch.tensor([1, 2]), layer)
 
 
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_the_fast_forms_differ_by_rounding_only(name):
+    """So that both methods take them, in single precision, at every stage."""
+    net = settle(models.build(name, tuple("abcde"), 32).network, torch.randn(8, 3, 32, 32))
+    images = torch.randn(2, 3, 32, 32)
+    for stage in models.ARCHITECTURES[name].stages:
+        layer = net.get_submodule(stage)
+        output, logits = output_of(net, layer, images)
+        explainer = cams.ScoreCAM(net, [layer])
+        explainer.outputs = logits
+        with torch.no_grad():
+            assert explainer._network(images) is not net
+            assert Parts(net, layer).rest(images, output, logits).__name__ == "after"
+
+
 def test_closed_form_after_flattening_without_pooling():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.Flatten(), nn.Linear(4 * 36, 3))

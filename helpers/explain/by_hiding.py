@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from helpers.explain import lime, shapley
+from helpers.explain.hiding import Predictor
 from helpers.nets.folding import fast_layout
 from helpers.nets.models import Classifier
 
@@ -48,11 +49,13 @@ def lime_weights(
     samples: int, seed: int,
 ) -> Tensor:  # fmt: skip
     """Fit a linear model to the probabilities of hidden versions (Ribeiro et al. 2016)."""
-    found = []
+    explainer = lime.LimeImageExplainer(feature_selection="none", seed=seed)
+    predictor, found = Predictor(classifier), []  # made ready once, for all images
     for image, c, labels in zip(images, classes.tolist(), segments, strict=True):
-        (explanation,) = lime.explain(
-            classifier, image[None], [c], segments=[labels], num_samples=samples, seed=seed,
-            hide_color=mean_colour(image).flatten().numpy(),
+        explanation = explainer.explain_instance(
+            image.permute(1, 2, 0).numpy(), predictor, labels=(c,), top_labels=None,
+            hide_color=mean_colour(image).flatten().numpy(), num_samples=samples,
+            segmentation_fn=lambda _image, labels=labels: np.asarray(labels), progress_bar=False,
         )  # fmt: skip
         found.append(lime.heatmap(explanation, c))
     return torch.stack(found)
