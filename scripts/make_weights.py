@@ -58,16 +58,18 @@ def main(names: list[str]) -> None:
     """Make the named networks, or all; then remove files that no network uses any more."""
     folder = checkpoints.shipped_folder()
     table = folder / "weights.json"
-    entries = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
+    entries = {}
     for name in names or laboratory.NAMES:
-        entries[name] = make(name)
+        entry = make(name)
+        entries = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
+        entries[name] = entry
         ordered = {name: entries[name] for name in laboratory.NAMES if name in entries}
         with files.atomic(table) as partial:
             partial.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-        print(f"{name}: shipped {entries[name]['test_accuracy_shipped']:.1%}, "
-              f"fresh {entries[name]['test_accuracy_fresh']:.1%} of the test images right")  # fmt: skip
+        shipped, fresh = entry["test_accuracy_shipped"], entry["test_accuracy_fresh"]
+        print(f"{name}: {shipped:.1%} of the test images right, a fresh network {fresh:.1%}")
     for path in folder.glob("*.pt"):
-        if path.name not in {entry["file"] for entry in entries.values()}:
+        if not names and path.name not in {entry["file"] for entry in entries.values()}:
             path.unlink()
 
 

@@ -34,8 +34,8 @@ class Recipe:
         flip: mirror images at random; wrong where left and right mean something.
         shift: move images by up to this many pixels, edges reflected.
         sizes: input sizes in pixels, each for an equal part of the epochs, smaller ones first:
-            small images are cheap and teach the coarse features (Howard 2018, "progressive
-            resizing"). Empty: the classifier's own size throughout.
+            small images are cheap, and what they teach holds for larger ones (Howard 2018,
+            "progressive resizing"). Empty, or for a network of one size: its own throughout.
         layers: ``"all"``, or ``"last"`` to train the final linear layer alone.
         seed: of the initial weights, the order of the images and their augmentation.
     """
@@ -77,12 +77,15 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
     the hardware has it (CUDA, and CPUs with AVX512-BF16: there about 1.7 times as fast).
 
     Raises:
-        WorkbookError: unknown ``recipe.layers``, or the loss became NaN.
+        WorkbookError: unknown ``recipe.layers``, or a learning rate that is no positive number
+            or so large that the loss became NaN.
     """
     if not recipe.learning_rate > 0:  # also when it is NaN
         raise WorkbookError(f"a learning rate of {recipe.learning_rate} trains nothing: raise it")
     torch.manual_seed(recipe.seed)
     device = classifier.device
+    one_size = not recipe.sizes or classifier.architecture.sizes
+    sizes = [classifier.input_size] if one_size else recipe.sizes
     network = classifier.network.to(memory_format=torch.channels_last)
     parameters = _trainable(classifier, recipe.layers)
     optimizer = torch.optim.AdamW(
@@ -97,13 +100,13 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
 
     with tqdm(total=steps, desc=f"training {classifier.name}", unit="batch", mininterval=2) as bar:
         for epoch in range(recipe.epochs):
-            sizes = recipe.sizes or [classifier.input_size]
             size = sizes[epoch * len(sizes) // recipe.epochs]
             # With only the last layer learning, the frozen layers' statistics stay frozen too.
             network.train(recipe.layers == "all")
             losses, hits = torch.zeros((), device=device), torch.zeros((), device=device)
             for rows in torch.randperm(len(labels)).to(device).split(recipe.batch_size):
                 images = augment(pixels[rows].float() / 255, recipe.flip, recipe.shift)
+                # The same classifier, for images of another size.
                 images = replace(classifier, input_size=size).preprocess(images)
                 with autocast:
                     logits = network(images.to(memory_format=torch.channels_last))
