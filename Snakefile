@@ -59,6 +59,10 @@ HELPERS = sorted(str(path) for path in Path("helpers").rglob("*") if path.suffix
 GPU = 1 if shutil.which("nvidia-smi") else 0  # --resources gpu=1: one card serves one job at a time
 
 
+def one_of(names):
+    return "|".join(names) or "-"
+
+
 def networks(wildcards):
     if wildcards.name in (FIRST, *TEXTS):
         return []
@@ -91,7 +95,7 @@ rule notebook:
         executed=EXECUTED,
         results=RESULTS,
     wildcard_constraints:
-        name="|".join(name for name in BOOKS if name not in [FIRST, *LONG]),
+        name=one_of(name for name in BOOKS if name not in [FIRST, *LONG]),
     params:
         options=options,
     threads: 1
@@ -105,7 +109,7 @@ rule notebook:
 # Start the long ones first, so that at the end no core is idle while another has minutes to go.
 use rule notebook as long_notebook with:
     wildcard_constraints:
-        name="|".join(LONG),
+        name=one_of(LONG),
     priority: 1
 
 

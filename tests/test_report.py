@@ -1,7 +1,6 @@
 """The report: it is built from results alone, and what it says is what was measured."""
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.run import files
+from helpers.run import files, results
 from helpers.run.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,9 +26,7 @@ TEX = (ROOT / "report" / "report.tex").read_text()
 
 def copied(folder, profile):
     """Copy the report, and a profile's figures and results, to a folder."""
-    shutil.copytree(
-        ROOT / "report", folder / "report", ignore=shutil.ignore_patterns("build", "generated")
-    )
+    shutil.copytree(ROOT / "report", folder / "report")
     shutil.copytree(ROOT / "figures" / profile, folder / "figures" / profile)
     return folder
 
@@ -49,7 +46,7 @@ def built(folder, profile):
         patch.setattr(files, "ROOT", folder)
         patch.setattr(module, "ROOT", folder)
         module.build(profile, folder / "out" / "report.pdf")
-    log = (folder / "report" / "build" / "report.log").read_text(errors="replace")
+    log = (folder / "build" / profile / "report" / "report.log").read_text(errors="replace")
     return folder / "out" / "report.pdf", log
 
 
@@ -58,8 +55,7 @@ def ready(profile):
     for program in ("latexmk", "pdftotext"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
-    path = ROOT / "figures" / profile / "results.json"
-    book = json.loads(path.read_text()) if path.exists() else {"numbers": {}}
+    book = results.load(profile)
     there = {entry["notebook"] for entry in book["numbers"].values()}
     if lacking := sorted(set(NOTEBOOKS) - there):
         pytest.skip(f"profile {profile} has no results of {lacking[0]}: make run PROFILE={profile}")
@@ -139,7 +135,7 @@ def test_the_core_has_three_pages_and_each_topic_one(report):
 
 def printed(entry):
     unit = f" {entry['unit']}" if entry["unit"] else ""
-    return format(entry["value"], entry["spec"]) + unit
+    return results.as_text(entry["value"], entry["spec"]) + unit
 
 
 @pytest.mark.parametrize(
@@ -210,23 +206,24 @@ def test_every_figure_of_the_report_is_drawn_by_a_notebook():
 
 def test_every_number_of_the_report_is_recorded_by_a_notebook():
     # Most are in the committed results; some are recorded on Shapes only.
-    recorded = json.loads((ROOT / "figures" / "laptop" / "results.json").read_text())["numbers"]
+    recorded = results.load("laptop")["numbers"]
     made = [pattern(n) for n in re.findall(r"results\.record\(\s*f?[\"']([^\"']+)[\"']", CODE)]
+    made += [f"{re.escape(n)}/.+" for n in re.findall(r"\bprefix=\"([^\"]+)\"", CODE)]  # tables
     for name in re.findall(r"\\(?:result|interval)\{([^}#]+)\}", TEX):
         name = re.sub(r"/(low|high|n)$", "", name)
-        if name not in ("profile", "notes", *recorded):
+        if name not in ("profile", "run", "notes", *recorded):
             assert any(re.fullmatch(m, name) for m in made), name
+
+
+def test_every_table_of_the_report_is_recorded_by_a_notebook():
+    made = set(re.findall(r"results\.(?:record_)?table\(\s*\"([^\"]+)\"", CODE))
+    read = re.findall(r"\\input\{generated/([^}]+)\.tex\}", TEX)
+    assert set(read) - {"results"} <= made
 
 
 def test_without_latex_the_command_that_installs_it_is_printed(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(WorkbookError) as error:
-        built(copied_sources(tmp_path), "quick")
+        built(tmp_path, "quick")
     assert "sudo apt-get install -y latexmk" in str(error.value)
-    assert not (tmp_path / "out").exists()
-
-
-def copied_sources(folder):
-    (folder / "report" / "build").mkdir(parents=True)
-    (folder / "report" / "build" / "report.log").write_text("")
-    return folder
+    assert list(tmp_path.iterdir()) == []

@@ -1,14 +1,21 @@
 """The runner: what can fail is refused before it starts, and what fails leaves no output."""
 
+import ast
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell
+
+from helpers.run import profiles
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]
@@ -19,9 +26,9 @@ def run(tmp_path):
     """Return a function that runs a notebook of one cell with scripts/run_notebook.py."""
 
     def start(code, *options):
-        parameters = nbformat.v4.new_code_cell('PROFILE = "auto"\nMODEL = "auto"')
+        parameters = new_code_cell('PROFILE = "auto"\nMODEL = "auto"\nTRAIN = False')
         parameters.metadata["tags"] = ["parameters"]
-        book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(code)])
+        book = nbformat.v4.new_notebook(cells=[parameters, new_code_cell(code)])
         book.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
         notebook = tmp_path / "source" / "01_small.ipynb"
         notebook.parent.mkdir(exist_ok=True)
@@ -52,13 +59,18 @@ def printed(output):
     return "".join(o.text for o in cells[-1].outputs if o.output_type == "stream")
 
 
-SHOW = "import os; print(os.environ['WORKBOOK_PROFILE'], MODEL, os.path.basename(os.getcwd()))"
+SHOW = (
+    "import os; e = os.environ; print(e['WORKBOOK_PROFILE'], e['WORKBOOK_RUN'], MODEL, TRAIN,"
+    "os.path.basename(os.getcwd()))"
+)
 
 
 def test_a_notebook_runs_in_its_own_folder_with_profile_and_parameters(run):
-    done, output = run(SHOW, "--profile", "laptop", "-p", "MODEL", "resnet20")
+    done, output = run(
+        SHOW, "--profile", "laptop", "-p", "MODEL", "resnet20", "-p", "TRAIN", "True"
+    )
     assert done.returncode == 0, done.stderr
-    assert printed(output) == "laptop resnet20 source\n"
+    assert printed(output) == "laptop laptop-model-resnet20-train-True resnet20 True source\n"
     assert "01_small (laptop)" in done.stderr, "no progress was shown"
     assert "IPKernelApp" not in done.stderr, "the log of the kernel is shown"
 
@@ -66,7 +78,7 @@ def test_a_notebook_runs_in_its_own_folder_with_profile_and_parameters(run):
 def test_without_parameters_the_executed_notebook_has_the_same_cells(run):
     done, output = run(SHOW, "--profile", "quick")
     assert done.returncode == 0, done.stderr
-    assert printed(output) == "quick auto source\n"
+    assert printed(output) == "quick quick auto False source\n"
     assert len(nbformat.read(output, 4).cells) == 2
 
 
@@ -76,8 +88,9 @@ def test_without_parameters_the_executed_notebook_has_the_same_cells(run):
         (["-p", "MODLE", "resnet20"], ["'MODLE'", "01_small.ipynb", "did you mean MODEL"]),
         (["--profile", "quik"], ["'quik'", "did you mean quick"]),
         (["-p", "PROFILE", "laptop"], ["'PROFILE'"]),
+        (["-p", "TRAIN", "perhaps"], ["TRAIN", "'perhaps'", "True or False"]),
     ],
-    ids=["parameter", "profile", "profile as parameter"],
+    ids=["parameter", "profile", "profile as parameter", "value"],
 )
 def test_an_unknown_name_is_refused_before_anything_runs(run, tmp_path, options, words):
     done, output = run("open('../started', 'w').close()", "--profile", "quick", *options)
@@ -95,6 +108,7 @@ def test_a_failed_cell_leaves_no_output_but_a_notebook_to_look_at(run):
     line = last_line(done)
     assert "01_small.ipynb failed in cell 2: ValueError: the disk (see " in line
     assert not output.exists()
+    assert output.with_suffix(".failed.txt").read_text() == line + "\n"
     failed = nbformat.read(output.with_suffix(".failed.ipynb"), 4)
     assert any(o.output_type == "error" for o in failed.cells[-1].outputs)
 
@@ -107,7 +121,14 @@ def test_a_failed_run_keeps_the_earlier_output_and_a_good_one_clears_the_failed(
     assert output.with_suffix(".failed.ipynb").exists()
     run("print(2)", "--profile", "quick")
     assert printed(output) == "2\n"
-    assert not output.with_suffix(".failed.ipynb").exists()
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_a_notebook_that_is_killed_is_told_later(run):
+    kill = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+    done, output = run(kill, "--profile", "quick")
+    assert done.returncode != 0
+    assert "01_small.ipynb was stopped or killed" in output.with_suffix(".failed.txt").read_text()
 
 
 def test_a_missing_notebook_is_one_line(tmp_path):
@@ -124,48 +145,272 @@ def test_a_missing_notebook_is_one_line(tmp_path):
 
 # ---- Snakemake ---------------------------------------------------------------------------------
 
+# A notebook of the small project notes that it ran, and fails or waits where a file says so.
+BODY = """
+import json, os, time
+from pathlib import Path
+
+top, run = Path("..").resolve(), os.environ["WORKBOOK_RUN"]
+with (top / "started.txt").open("a") as log:
+    log.write(f"{NAME} {run} {MODEL!r} {globals().get('WORDS')!r}\\n")
+if NAME in (top / "fail.txt").read_text():
+    raise ValueError("broken\\non purpose")
+while NAME in (top / "wait.txt").read_text():
+    time.sleep(0.1)
+folder = top / "figures" / run / "results"
+folder.mkdir(parents=True, exist_ok=True)
+(folder / f"{NAME}.json").write_text(json.dumps(MODEL))
+"""
+
+TRAIN = """
+import sys
+from pathlib import Path
+
+name, output, *options = sys.argv[1:]
+with open("trained.txt", "a") as log:
+    print(name, Path(output).parts[1], *options, file=log)
+Path(output).parent.mkdir(parents=True, exist_ok=True)
+Path(output).write_text("weights")
+"""
+
+SMALL = ("01_train", "02_filters", "05_failures", "11_text")
+
+
+class Project:
+    """A copy of runner and helpers with four tiny notebooks and a training that only notes itself.
+
+    There is no LaTeX, and no graphics card.
+    """
+
+    def __init__(self, folder):
+        self.folder, tools = folder, folder / "tools"
+        hidden = ("latexmk", "nvidia-smi")
+        path = [p for p in os.environ["PATH"].split(os.pathsep)
+                if not any((Path(p) / name).exists() for name in hidden)]  # fmt: skip
+        plain = {
+            k: v for k, v in os.environ.items() if k[:4] not in ("PROF", "MAKE", "PARA", "WORK")
+        }
+        path = os.pathsep.join([str(tools), *path])
+        self.env = plain | {"PYTHONPATH": str(folder), "PATH": path}
+
+    def prepare(self):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "helpers/run", self.folder / "helpers/run", ignore=ignored)
+        for name in ("notebooks", "scripts", "tools"):
+            (self.folder / name).mkdir()
+        for name in ("Snakefile", "Makefile", "helpers/__init__.py", "scripts/run_notebook.py"):
+            shutil.copy(ROOT / name, self.folder / name)
+        (self.folder / "scripts" / "train.py").write_text(TRAIN)
+        for name in ("fail.txt", "wait.txt", "started.txt", "trained.txt"):
+            (self.folder / name).write_text("")
+        for tool in ("make", "bash", "sh"):
+            (self.folder / "tools" / tool).symlink_to(shutil.which(tool))
+        for name in SMALL:
+            own = '\nWORDS = "a"' if name == "05_failures" else ""
+            cells = [new_code_cell(f'PROFILE = "auto"\nMODEL = "auto"{own}'),
+                     new_code_cell(f"NAME = {name!r}\n{BODY}")]  # fmt: skip
+            cells[0].metadata["tags"] = ["parameters"]
+            book = nbformat.v4.new_notebook(cells=cells)
+            book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+            nbformat.write(book, self.folder / "notebooks" / f"{name}.ipynb")
+
+    def start(self, *arguments):
+        return subprocess.Popen(
+            ["make", "run", f"PYTHON={sys.executable}", "CORES=2", *arguments],
+            cwd=self.folder, env=self.env, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def __call__(self, *arguments):
+        """Call ``make run``, and return its status and what it printed."""
+        process = self.start(*arguments)
+        told = process.communicate(timeout=300)[0]
+        return process.returncode, told
+
+    def started(self):
+        return (self.folder / "started.txt").read_text().splitlines()
+
+    def trained(self):
+        return (self.folder / "trained.txt").read_text().splitlines()
+
 
 @pytest.fixture
-def plan(tmp_path):
-    """Return a function that gives Snakemake's plan for a copy of the project."""
+def project(tmp_path):
+    """A project in which nothing was run."""
     pytest.importorskip("snakemake")
-    for name in ("notebooks", "helpers", "scripts"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "report").mkdir()
-    for name in ("Snakefile", "report/report.tex", "report/references.bib"):
-        shutil.copy(ROOT / name, tmp_path / name)
-
-    def dry_run(*config):
-        done = subprocess.run(
-            [sys.executable, "-m", "snakemake", "-n", "-p", "--cores", "1", "--config", *config],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    return dry_run
+    project = Project(tmp_path / "project")
+    project.prepare()
+    return project
 
 
-def test_one_job_is_planned_for_each_notebook(plan):
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory):
+    pytest.importorskip("snakemake")
+    project = Project(tmp_path_factory.mktemp("finished") / "project")
+    project.prepare()
+    status, told = project()
+    assert status == 0, told
+    return project
+
+
+@pytest.fixture
+def finished(run_once, tmp_path):
+    """A project in which everything was run at profile quick."""
+    shutil.copytree(run_once.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+def made(project, run):
+    """Return the notebooks that a run has executed, and those with results."""
+    folders = (project.folder / "build" / run / "notebooks", project.folder / "figures" / run)
+    return ["".join(sorted(p.stem[:2] for p in f.rglob("[0-9]*[!d].*") if ".failed" not in p.name))
+            for f in folders]  # fmt: skip
+
+
+def test_a_run_makes_everything_once_and_then_nothing(finished):
+    assert made(finished, "quick") == ["01020511"] * 2
+    started, trained = finished.started(), finished.trained()
+    assert started[0].startswith("01_train quick "), "what trains must come first"
+    assert sorted(started) == [
+        f"{n} quick 'auto' {repr('a') if n[:2] == '05' else None}" for n in SMALL
+    ]
+    networks = ["classifier", "shapes_lab", "shapes_heart"]
+    assert sorted(line.split()[0] for line in trained) == sorted(networks)
+    assert trained[0].startswith("classifier"), "a laboratory network may be the same one"
+    status, told = finished("PARAMS=")
+    assert status == 0, told
+    assert "Nothing to be done" in told
+    assert (finished.started(), finished.trained()) == (started, trained)
+
+
+def test_a_run_with_other_parameters_is_one_of_its_own(finished):
+    words = """it's "a" {b} $c: #d%20"""
+    line = "MODEL=resnet20 WORDS=" + shlex.quote(words)
+    status, told = finished("PARAMS=" + line.replace("$", "$$"))
+    assert status == 0, told
+    run = profiles.run_name("quick", {"MODEL": "resnet20", "WORDS": words})
+    assert made(finished, run) == ["01020511"] * 2
+    assert sorted(finished.started()[4:]) == [
+        f"{n} {run} 'resnet20' {words if n[:2] == '05' else None!r}" for n in SMALL
+    ]
+    assert len(finished.trained()) == 6, "each network once in each run"
+    assert all(f" {run} --profile quick -p MODEL resnet20" in t for t in finished.trained()[3:])
+    result = finished.folder / "figures" / "{}" / "results" / "01_train.json"
+    assert Path(str(result).format("quick")).read_text() == '"auto"'
+    assert Path(str(result).format(run)).read_text() == '"resnet20"'
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("PARAMS=MODLE=resnet20", ["'MODLE'", "did you mean MODEL"]),
+        ("PARAMS=MODEL", ["'MODEL'", "NAME=value"]),
+        ("PROFILE=quik", ["'quik'", "did you mean quick"]),
+    ],
+    ids=["parameter", "no value", "profile"],
+)
+def test_what_no_notebook_knows_is_refused_before_anything_starts(project, argument, words):
+    status, told = project(argument)
+    assert status != 0
+    assert all(word in told for word in words), told
+    assert "Traceback" not in told
+    assert project.started() == []
+
+
+def test_a_notebook_that_fails_does_not_stop_the_others_and_is_named_at_the_end(project):
+    (project.folder / "fail.txt").write_text("02_filters 11_text")
+    status, told = project()
+    assert status != 0
+    assert made(project, "quick") == ["0105"] * 2
+    end = told[told.index("2 failed:") :].splitlines()
+    for line, name in zip(end[1:3], ("02_filters", "11_text"), strict=True):
+        assert line.startswith(f"  {name}.ipynb failed in cell 2: ValueError: broken (see "), end
+
+    (project.folder / "fail.txt").write_text("")
+    status, told = project()
+    assert status == 0, told
+    assert made(project, "quick") == ["01020511"] * 2
+    assert [line[:2] for line in project.started()].count("05") == 1
+    assert not list((project.folder / "build").rglob("*.failed.*"))
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(project):
+    (project.folder / "wait.txt").write_text("02_filters 05_failures")
+    process = project.start()
+    try:
+        end = time.monotonic() + 120
+        while sum(line[:2] in ("02", "05") for line in project.started()) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    (project.folder / "wait.txt").write_text("")  # the kernels, in sessions of their own, end too
+    before, trained = project.started(), project.trained()
+    assert made(project, "quick")[0] in ("01", "0111")
+    status, told = project()
+    assert status == 0, told
+    assert made(project, "quick") == ["01020511"] * 2
+    again = [line[:2] for line in project.started()[len(before) :]]
+    assert {"02", "05"} <= set(again) <= {"02", "05", "11"}, "what was done must not run again"
+    assert project.trained() == trained
+
+
+def test_code_that_changed_runs_again_and_words_and_looks_do_not(finished):
+    def changed(name, *, by):
+        path = finished.folder / name
+        path.write_text(path.read_text() + by)
+        before = len(finished.started())
+        status, told = finished()
+        assert status == 0, told
+        return sorted(line[:2] for line in finished.started()[before:])
+
+    assert changed("helpers/run/look_inside.mplstyle", by="# words\n") == []
+    assert changed("notebooks/11_text.ipynb", by="\n") == ["11"]
+    assert changed("helpers/run/profiles.toml", by="# words\n") == ["01", "02", "05", "11"]
+
+
+def plan(folder, *config, env):
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "-p", "--cores", "2", "--config", *config],
+        cwd=folder, env=env | {"PYTHONPATH": str(folder)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_one_job_is_planned_for_each_notebook_of_the_course(tmp_path):
+    pytest.importorskip("snakemake")
+    for name in ("notebooks", "helpers", "scripts", "report"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    shutil.copy(ROOT / "Snakefile", tmp_path)
     jobs = re.findall(
-        r"run_notebook\.py notebooks/(\w+)\.ipynb (\S+) --profile (\w+)", plan("profile=quick")
+        r"run_notebook\.py notebooks/(\w+)\.ipynb (\S+) --run (\w+) --profile (\w+)",
+        plan(tmp_path, "profile=laptop", env=dict(os.environ)),
     )
-    assert sorted(jobs) == [(n, f"build/quick/notebooks/{n}.ipynb", "quick") for n in NAMES]
-    assert jobs[0][0] == NAMES[0], "the notebook that trains must come first"
+    assert sorted(jobs) == [
+        (n, f"build/laptop/notebooks/{n}.ipynb", "laptop", "laptop") for n in NAMES
+    ]
 
 
-def test_profile_and_parameters_reach_every_job(plan):
-    text = plan("profile=laptop", "params=DATASET=folder:/a/b START=random")
-    commands = re.findall(r"run_notebook\.py .*", text)
-    assert len(commands) == len(NAMES)
-    for command in commands:
-        assert "--profile laptop" in command
-        assert "-p DATASET 'folder:/a/b'" in command
-        assert "-p START 'random'" in command
+def test_jobs_that_may_use_a_graphics_card_say_so(project):
+    assert "gpu=1" not in plan(project.folder, "profile=quick", env=project.env)
+    card = project.folder / "tools" / "nvidia-smi"
+    card.write_text("#!/bin/sh\n")
+    card.chmod(0o755)
+    text = plan(project.folder, "profile=quick", env=project.env)
+    assert text.count("gpu=1") == len(SMALL) + 3
 
 
-def test_no_parameters_are_no_fault(plan):
-    assert "run_notebook.py" in plan("profile=quick", "params=")
+def test_each_notebook_waits_for_the_networks_that_it_loads():
+    snakefile = (ROOT / "Snakefile").read_text()
+    table = re.search(r"LABORATORY = (\{.*?\n\})", snakefile, re.DOTALL)[1]
+    waits = ast.literal_eval(table)
+    for name in NAMES:
+        cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        used = set(re.findall(r"laboratory\.(?:trained|plan)\(\s*\"(\w+)\"", code))
+        assert used <= set(waits.get(name[:2], [])), name

@@ -34,7 +34,7 @@ class Cost(NamedTuple):
 
     @property
     def note(self) -> str:
-        """Say it if other programs kept a processor busy meanwhile, so that the time is too long."""
+        """Say so if other programs kept a processor busy meanwhile: the time may be too long."""
         return "measured while other work ran" if self.others > DISTURBING else ""
 
 
