@@ -2,9 +2,11 @@
 
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +29,7 @@ from torch import nn
 
 from helpers.course import handin
 from helpers.course.handin import params as rules
-from helpers.course.handin import scoreboard, worker
+from helpers.course.handin import scoreboard, unpickle, worker
 from helpers.course.handin.unpickle import REGRESSORS
 from helpers.data import shapes
 from helpers.explain import lime
@@ -70,6 +73,8 @@ AS_PEOPLE_SEND_THEM = [
     {"labels": (1,), "top_labels": 5, "hide_color": 0, "num_samples": 1000, "batch_size": 10},
     {"labels": [3, np.int64(4)], "top_labels": None},
     {"labels": np.array([1, 2]), "top_labels": np.int32(1)},
+    {"labels": None, "top_labels": 5},
+    {"labels": None},
     {"hide_color": None, "segmentation_fn": None, "model_regressor": None, "random_seed": None},
     {"hide_color": [0, 0, 0]},
     {"hide_color": (127.5, np.float32(3), 0)},
@@ -154,6 +159,8 @@ BAD = [
     ({"top_labels": -5}, "top_labels must be"),
     ({"labels": 1}, "labels must be a list of class indices such as (1,), not 1"),
     ({"labels": ()}, "labels must be"),
+    ({"labels": None, "top_labels": None}, "labels must be"),
+    ({"labels": None, "top_labels": 0}, "labels must be"),
     ({"labels": "kite"}, "labels must be"),
     ({"labels": [1.5]}, "labels must be"),
     ({"labels": range(10**12)}, "labels must be"),
@@ -373,12 +380,15 @@ def test_the_error_says_what_was_asked_for(saved, one_line):
     one_line(error, "is refused", "system", "SegmentationAlgorithm")
 
 
-def test_damaged_files_never_fail_in_another_way(saved):
+def test_damaged_files_never_fail_in_another_way(saved, monkeypatch):
     good = pickle.dumps(hand_in(segmentation_fn=quickshift(), model_regressor=fitted(Ridge()),
                                 hide_color=np.array([1, 2, 3]), labels=(np.int64(1),)))  # fmt: skip
     rng = random.Random(0)
     refused = 0
-    for _ in range(400):
+    limited, at_once = unpickle._limited, lambda _data: SimpleNamespace(result=lambda: None)
+    for n in range(400):
+        # Every tenth in a process of its own; the others fail alike without one, and sooner.
+        monkeypatch.setattr(unpickle, "_limited", limited if n % 10 == 0 else at_once)
         data = bytearray(good)
         for _ in range(rng.randint(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
@@ -388,6 +398,38 @@ def test_damaged_files_never_fail_in_another_way(saved):
             assert "\n" not in str(error)
             refused += 1
     assert refused > 100
+
+
+def endless():
+    """Return a pickle that calls nothing, and whose key takes 2^60 steps to hash."""
+    laughs = ("ha",)
+    for _ in range(60):
+        laughs = (laughs, laughs)
+    # Such a tuple as a key: the empty dictionary is made first, and the key set by hand.
+    key = pickle.dumps(laughs, 2)[2:-1]
+    return b"\x80\x02}" + key + b"Ns."
+
+
+def enormous():
+    """Return a pickle of 2 MB that has the same text encoded five thousand times, 10 GB."""
+    text = b"X" + (2_000_000).to_bytes(4, "little") + b"x" * 2_000_000 + b"q\x01"
+    names = b"c_codecs\nencode\nq\x00" + text + b"X\x06\x00\x00\x00latin1q\x02000"
+    return b"\x80\x02]" + names + (b"(" + b"h\x00h\x01h\x02\x86R" * 5000 + b"e.")
+
+
+def test_a_pickle_that_takes_for_ever_is_given_up(saved, one_line):
+    start = time.perf_counter()
+    with pytest.raises(WorkbookError) as error:
+        handin.load_params(saved(endless()))
+    assert time.perf_counter() - start < 30
+    one_line(error, "explain_params.pkl is refused", "more than 10 s")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is counted on Linux")
+def test_a_pickle_that_fills_the_memory_is_given_up(saved, one_line):
+    with pytest.raises(WorkbookError) as error:
+        handin.load_params(saved(enormous()))
+    one_line(error, "explain_params.pkl is refused", "memory")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", b"\x80\x04", b"{}" * 50, b"\x80\x04."])
@@ -517,6 +559,11 @@ class Unreadable(nn.Module):
         raise RuntimeError("only elsewhere")
 
 
+def children():
+    """Return the processes of explanations."""
+    return {child.pid for child in multiprocessing.active_children()}
+
+
 @pytest.mark.slow
 def test_a_process_that_cannot_start_is_an_error(one_line):
     classifier = shapes_classifier()
@@ -527,14 +574,22 @@ def test_a_process_that_cannot_start_is_an_error(one_line):
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_a_fault_and_not_the_end(monkeypatch):
+def test_a_process_that_dies_is_a_fault_and_not_the_end():
     process = worker.Worker(shapes_classifier(), seed=0, superpixels=5)
-    monkeypatch.setattr(process, "_start", lambda: None)
-    threading.Timer(0.5, process._process.kill).start()
+    threading.Timer(0.5, os.kill, (process.pid, signal.SIGKILL)).start()
     picture = ten_shapes().pixels[0].permute(1, 2, 0).numpy()
     answer = process.explain(picture, {"num_samples": 100_000}, seconds=30)
     assert answer.mask is None
     assert "the process ended" in answer.fault
+    arguments = {"num_samples": 20, "segmentation_fn": SegmentationAlgorithm("slic")}
+    for _ in range(3):  # the next image has a process, also if one is killed in between
+        answer = process.explain(picture, arguments, seconds=30)
+        assert answer.fault == ""
+        assert answer.mask.shape == (64, 64)
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+    process.stop()
+    assert not children()
 
 
 def test_a_class_that_was_not_explained_is_a_fault():
@@ -607,6 +662,31 @@ def sleeps(handler):
     time.sleep(1.5)
 
 
+def stalls(handler):
+    """Send the headers, and then nothing."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.flush()
+    time.sleep(1.5)
+
+
+def stalls_in_trouble(handler):
+    handler.send_response(503)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"busy")
+    time.sleep(1.5)
+
+
+def hangs_up_early(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"{")
+    hangs_up(handler)
+
+
 def drips(handler):
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
@@ -618,6 +698,14 @@ def drips(handler):
 
 def floods(handler):
     handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(b"a" * 1000)
+
+
+def floods_busy(handler):
+    handler.send_response(503)
     handler.end_headers()
     with suppress(OSError):
         while True:
@@ -663,14 +751,37 @@ def test_a_good_answer_is_returned(send, server):
     assert answer == {"message": "received", "iou": 0.4}
     ((path, headers, body),) = server.requests
     assert path == "/hand-in"
-    assert headers["Authorization"] == f"Bearer {TOKEN}"
+    assert headers["token"] == TOKEN
+    assert "Authorization" not in headers
     assert b'name="file"; filename="explain_params.pkl"' in body
     start = body.index(b"\r\n\r\n") + 4
     assert set(pickle.load(io.BytesIO(body[start:]))) == set(handin.KEYS)
 
 
+@pytest.mark.parametrize("header", ["token", "X-API-Key"])
+def test_the_server_of_the_course_reads_the_token_from_its_header(header, send, server):
+    """A replica of client and server: multipart ``file``, and the token as a header."""
+
+    def course(handler):
+        known = handler.headers[header] == TOKEN
+        says(*((200, {"status": "accepted"}) if known else (401, {"detail": "unknown"})))(handler)
+
+    assert send(course, header=header) == {"status": "accepted"}
+    other = "X-API-Key" if header == "token" else "token"
+    with pytest.raises(WorkbookError, match="token is not accepted"):
+        send(course, header=other)
+
+
+@pytest.mark.parametrize("header", ["", "a b", "x:y", "a\nb"])
+def test_what_is_no_name_of_a_header_is_refused(header, send, server, one_line):
+    with pytest.raises(WorkbookError) as error:
+        send(header=header)
+    refused(error, one_line, "no name of a header")
+    assert not server.requests
+
+
 def test_trouble_that_passes_is_waited_for(send, server):
-    answer = send(says(503, "busy"), hangs_up, says(500, {"error": "oh"}), says(201, {"id": 7}))
+    answer = send(says(503, "busy"), floods_busy, says(500, {"error": "oh"}), says(201, {"id": 7}))
     assert answer == {"id": 7}
     assert len(server.requests) == 4
     assert len({body.split(b"\r\n", 1)[1] for _, _, body in server.requests}) >= 1
@@ -709,7 +820,7 @@ def test_every_answer_that_means_no_is_clear_and_final(answer, words, send, serv
     assert len(server.requests) == 1, "such an answer is not asked for again"
 
 
-@pytest.mark.parametrize("slow", [sleeps, drips])
+@pytest.mark.parametrize("slow", [sleeps, stalls, drips])
 def test_a_slow_server_is_not_waited_for_nor_asked_again(slow, send, server, one_line):
     start = time.perf_counter()
     with pytest.raises(WorkbookError) as error:
@@ -717,6 +828,18 @@ def test_a_slow_server_is_not_waited_for_nor_asked_again(slow, send, server, one
     assert time.perf_counter() - start < 1.4
     refused(error, one_line, "did not answer within 0.4 s", "has arrived")
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("gone", [hangs_up, hangs_up_early])
+def test_a_hang_up_after_the_file_was_sent_is_final(gone, send, server, one_line):
+    with pytest.raises(WorkbookError) as error:
+        send(gone, says(200, {}))
+    refused(error, one_line, "has arrived before you send it again")
+    assert len(server.requests) == 1
+
+
+def test_a_refusal_whose_body_stalls_is_tried_again(send, server):
+    assert send(stalls_in_trouble, says(200, {"id": 1}), timeout=2) == {"id": 1}
 
 
 def test_a_server_that_is_not_there_is_said_not_to_be(send, one_line):

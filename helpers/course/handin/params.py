@@ -48,7 +48,10 @@ def validate(params: object) -> list[str]:
 
 def _argument_faults(arguments: Mapping) -> list[str]:
     faults = []
+    top = arguments.get("top_labels", 5)
     for name, value in arguments.items():
+        if name == "labels" and value is None and isinstance(top, Integral) and top > 0:
+            continue  # it is not looked at
         if name in FORBIDDEN:
             faults.append(f"{name} is given by the scoreboard: leave it out")
         elif name not in _ARGUMENTS:

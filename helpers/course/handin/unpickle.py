@@ -3,27 +3,39 @@
 A pickle is a program: it names functions and has them called. Here names are looked up in a
 short table of what LIME parameters are made of. Nothing is imported on the file's behalf. What
 stands in the table are inert stand-ins and classes that only keep what they are given; real
-objects are made of them afterwards, by our own code.
+objects are made of them afterwards, by our own code. A pickle can also be made to go on for ever,
+or to fill the memory, without calling anything: so each is first read by a process of its own,
+which has limits.
 """
 
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
 import pickle
 import warnings
 from collections import OrderedDict
+from contextlib import suppress
 from inspect import signature
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
 from lime.wrappers.scikit_image import SegmentationAlgorithm
+from pebble import ProcessExpired, concurrent
 from sklearn import linear_model
 
 from helpers.explain.segments import METHODS
 from helpers.run.errors import WorkbookError
 
 _LARGEST = 5_000_000  # bytes; ten dictionaries of parameters need a few thousand
+_SECONDS = 10  # to read them; it takes milliseconds
+_MEMORY = 2**29  # bytes more than there are in use
+# A forked process is there at once and needs nothing of the script that runs; Windows has none.
+_CONTEXT = multiprocessing.get_context(
+    "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+)
 
 # The regressors with one weight per superpixel whose fit takes the weights of the samples.
 REGRESSORS = (
@@ -43,8 +55,9 @@ def load_params(path: str | Path) -> dict:
     :func:`helpers.course.handin.validate`.
 
     Raises:
-        WorkbookError: there is no such file, it is no pickle, it is too large, or it names
-            anything else; in that case nothing of it has been run.
+        WorkbookError: there is no such file, it is no pickle, it is too large, reading it takes
+            too much time or memory, or it names anything else; in that case nothing of it has
+            been run.
     """
     path = Path(path)
     try:
@@ -60,7 +73,13 @@ def load_params(path: str | Path) -> dict:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a regressor fitted by another scikit-learn
-            return _params(_Unpickler(io.BytesIO(data)).load())
+            _limited(data).result()
+            return _read(data)
+    except (TimeoutError, MemoryError, ProcessExpired):
+        raise WorkbookError(
+            f"{path.name} is refused: reading it takes more than {_SECONDS} s, or far more memory "
+            "than parameters need"
+        ) from None
     except WorkbookError as error:
         raise WorkbookError(f"{path.name} is refused: {error}") from None
     except Exception as error:  # a broken pickle can fail in any way
@@ -69,6 +88,22 @@ def load_params(path: str | Path) -> dict:
             f"{path.name} is not a pickle of parameters ({reason}): write it with "
             "pickle.dump(params, file)"
         ) from None
+
+
+def _read(data: bytes) -> object:
+    return _params(_Unpickler(io.BytesIO(data)).load())
+
+
+@concurrent.process(timeout=_SECONDS, mp_context=_CONTEXT)
+def _limited(data: bytes) -> None:
+    """Read a pickle in a process of its own, with a limit on time and memory."""
+    with suppress(ImportError, OSError, ValueError):  # not every system counts its memory so
+        import resource
+
+        with open("/proc/self/statm") as counts:
+            used = int(counts.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, used + _MEMORY))
+    _read(data)
 
 
 def is_plain(value: object) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import MaxRetryError
+from urllib3.util import Retry
 
 from helpers.course.handin.params import validate
 from helpers.course.handin.unpickle import load_params
@@ -29,19 +34,20 @@ _MEANING = {
 
 
 def submit(
-    file: str | Path, url: str, token: str, *, timeout: float = 30, retries: int = 3,
-    pause: float = 1,
+    file: str | Path, url: str, token: str, *, header: str = "token", timeout: float = 30,
+    retries: int = 3, pause: float = 1,
 ) -> dict:  # fmt: skip
     """Check a pickled hand-in and send it by HTTP POST.
 
-    The file goes as the multipart field ``file``, the token as the header ``Authorization:
-    Bearer …``. The token is neither printed nor stored, and redirects, which would carry it
-    elsewhere, are not followed.
+    The file goes as the multipart field ``file``, the token as the header ``token: …``. The token
+    is neither printed nor stored, and redirects, which would carry it elsewhere, are not followed.
+    What may have arrived is never sent again.
 
     Args:
         file: the pickle, read with :func:`helpers.course.handin.load_params` and validated first.
         url: of the course server; it answers in JSON.
         token: your own, secret.
+        header: the name under which the server reads the token, such as ``"X-API-Key"``.
         timeout: seconds to wait for the connection, and again for the whole answer.
         retries: further attempts where the connection fails or the server is in trouble (5xx).
         pause: seconds before the first of them, doubled each time.
@@ -64,57 +70,94 @@ def submit(
         raise WorkbookError(f"{url!r} is no address of a server: it begins with https://")
     if address.scheme == "http" and address.hostname not in _LOCAL:
         warnings.warn("http sends your token readable by others: prefer https", stacklevel=2)
-    data, host = file.read_bytes(), address.hostname
-    for attempt in range(retries + 1):
-        if attempt:
-            time.sleep(pause * 2 ** (attempt - 1))
-        try:
-            status, text, answer = _post(url, file.name, data, token, timeout)
-        except requests.ConnectionError:  # a connection that took too long is one of these
-            trouble = f"no connection to {host}"
-            continue
-        except requests.Timeout:
-            # Not tried again: the server may have taken the file.
+    if not re.fullmatch(r"[A-Za-z0-9-]+", header):
+        raise WorkbookError(f"{header!r} is no name of a header: it has letters, digits and '-'")
+    host = address.hostname
+    again = (
+        f"{host} {{}}: look on the course page whether your file has arrived before you send it "
+        "again"
+    )
+    try:
+        with requests.Session() as session:
+            adapter = HTTPAdapter(max_retries=_Retry.of(retries, pause))
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+            with session.post(
+                url, files={"file": (file.name, file.read_bytes())}, headers={header: token},
+                timeout=timeout, allow_redirects=False, stream=True,
+            ) as response:  # fmt: skip
+                status, body = response.status_code, _body(response, timeout)
+    except requests.ConnectionError as error:
+        if error.args and isinstance(error.args[0], MaxRetryError):  # never connected
             raise WorkbookError(
-                f"{host} did not answer within {timeout:g} s: look on the course page whether "
-                "your file has arrived before you send it again"
+                f"no connection to {host}, {retries + 1} times in a row: try again later"
             ) from None
-        except requests.RequestException as error:
-            raise WorkbookError(
-                f"{file.name} could not be sent to {host} ({type(error).__name__}): check the url"
-            ) from None
-        said = " ".join(text.replace(token, "…").split())[:200]
-        if status < 500:
-            return _accepted(status, answer, said, host)
-        trouble = f"{host} is in trouble (status {status}{': ' * bool(said)}{said})"
-    raise WorkbookError(f"{trouble}, {retries + 1} times in a row: try again later")
+        raise WorkbookError(again.format("hung up")) from None
+    except (requests.Timeout, requests.exceptions.ChunkedEncodingError):
+        raise WorkbookError(again.format(f"did not answer within {timeout:g} s")) from None
+    except requests.RequestException as error:
+        raise WorkbookError(
+            f"{file.name} could not be sent to {host} ({type(error).__name__}): check the url"
+        ) from None
+    answer, words = _read(body)
+    said = " ".join(words.replace(token, "…").split())[:200]
+    if status >= 500:
+        raise WorkbookError(
+            f"{host} is in trouble (status {status}{': ' * bool(said)}{said}), {retries + 1} times "
+            "in a row: try again later"
+        )
+    return _accepted(status, answer, said, host)
 
 
-def _post(
-    url: str, name: str, data: bytes, token: str, timeout: float
-) -> tuple[int, str, object]:  # fmt: skip
-    """Send once; return the status, what the server said in words, and its JSON or None."""
-    start = time.monotonic()
-    with requests.post(
-        url, files={"file": (name, data)}, headers={"Authorization": f"Bearer {token}"},
-        timeout=timeout, allow_redirects=False, stream=True,
-    ) as response:  # fmt: skip
-        body = b""
+class _Retry(Retry):
+    """Tries again where no connection was made, or the server says that it is in trouble."""
+
+    @classmethod
+    def of(cls, retries: int, pause: float) -> _Retry:
+        return cls(
+            retries, read=False, redirect=False, status_forcelist=range(500, 600),
+            allowed_methods=None, backoff_factor=pause, raise_on_status=False,
+            respect_retry_after_header=False,
+        )  # fmt: skip
+
+    def get_backoff_time(self) -> float:
+        """Wait before the first further attempt too."""
+        return self.backoff_factor * 2 ** (len(self.history) - 1)
+
+    def increment(self, method=None, url=None, response=None, *args, **kwargs) -> Retry:
+        """Hang up before the next attempt; the body of a refusal may have no end."""
+        further = super().increment(method, url, response, *args, **kwargs)
+        if response is not None:
+            response.close()
+        return further
+
+
+def _body(response: requests.Response, timeout: float) -> bytes:
+    """Return the answer's first bytes, within ``timeout`` seconds."""
+    start, body = time.monotonic(), b""
+    try:
         for byte in response.iter_content(1):
             body += byte
             # The library's timeout begins anew with each byte that drips in; this one does not.
-            if time.monotonic() - start > 2 * timeout:
+            if time.monotonic() - start > timeout:
                 raise requests.ReadTimeout
             if len(body) > _LONGEST:
                 break
-        response._content = body
-        try:
-            answer = response.json()
-        except (ValueError, RecursionError):
-            return response.status_code, response.text, None
+    except requests.ConnectionError:  # so the library calls a body that stalls
+        raise requests.ReadTimeout from None
+    return body
+
+
+def _read(body: bytes) -> tuple[object, str]:
+    """Return an answer in JSON, or None, and what it says in words."""
+    text = body.decode(errors="replace")
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None, text
     words = answer if isinstance(answer, dict) else {}
     found = (words[key] for key in ("message", "detail", "error") if words.get(key))
-    return response.status_code, str(next(found, response.text)), answer
+    return answer, str(next(found, text))
 
 
 def _accepted(status: int, answer: object, said: str, host: str) -> dict:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import pickle
 import time
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from threading import RLock
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from pebble import ProcessExpired, ProcessPool
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,6 +21,7 @@ from helpers.nets.models import Classifier
 from helpers.run.errors import WorkbookError
 
 _START = 120  # seconds to import the workbook and load a model
+_here: dict[str, object] = {}  # what the other process keeps from image to image
 
 
 class Answer(NamedTuple):
@@ -45,56 +48,55 @@ class Worker:
         self._start()
 
     def _start(self) -> None:
-        context = get_context("spawn")  # a forked process may not use threads, nor a GPU
-        self._pipe, other_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other_end, *self._job), daemon=True)
-        self._process.start()
-        other_end.close()
+        # A forked process may not use threads, nor a GPU.
+        self._pool = ProcessPool(1, 0, _prepare, self._job, get_context("spawn"))
         try:
-            ready = self._pipe.poll(_START) and self._pipe.recv()
-        except EOFError:
-            ready = False
-        if not ready:
+            self.pid = self._pool.schedule(_prepared).result(_START)
+        except (OSError, RuntimeError):  # it ended, or took too long
             self.stop()
             raise WorkbookError(
                 "the process that explains did not start: call handin.score from a notebook, or in "
                 "a script under if __name__ == '__main__'"
-            )
+            ) from None
 
     def explain(self, image: np.ndarray, arguments: dict, seconds: float) -> Answer:
         """Explain the top class of an image uint8 [H, W, 3], in at most so many seconds."""
-        self._pipe.send((image, arguments))
-        try:
-            if self._pipe.poll(seconds):
-                return self._pipe.recv()
-            fault = f"stopped after {seconds:g} s"
-        except EOFError:
-            fault = "the process ended, perhaps for want of memory"
-        self.stop()
-        self._start()
-        return Answer(seconds, None, fault)
+        for _ in range(2):
+            try:
+                job = (image, arguments)
+                return self._pool.schedule(_explain_here, job, timeout=seconds).result()
+            except TimeoutError:
+                return Answer(seconds, None, f"stopped after {seconds:g} s")
+            except ProcessExpired:
+                break
+            except RuntimeError:  # the process ended while it had nothing to do
+                self.stop()
+                self._start()
+        return Answer(seconds, None, "the process ended, perhaps for want of memory")
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        self._pool.stop()
+        self._pool.join()
 
 
-def _serve(pipe: Connection, model: bytes, threads: int, seed: int, superpixels: int) -> None:
-    """Answer each image and its arguments until the other side is gone."""
+def _prepare(model: bytes, threads: int, seed: int, superpixels: int) -> None:
+    """Get ready in the other process."""
+    logging.disable()  # pebble logs what Worker reports as an error
     tqdm.set_lock(RLock())  # the usual one, of all processes, would outlive a killed one
     torch.set_num_threads(threads)
     classifier = pickle.loads(model)  # our own, handed over a moment ago
     size = classifier.input_size
     classifier.probabilities(torch.zeros(16, 3, size, size))  # the first pass is slower
-    pipe.send(True)
-    while True:
-        try:
-            image, arguments = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_explain(classifier, image, arguments, seed, superpixels))
+    _here.update(classifier=classifier, seed=seed, superpixels=superpixels)
+
+
+def _prepared() -> int:
+    return os.getpid()
+
+
+def _explain_here(image: np.ndarray, arguments: dict) -> Answer:
+    return _explain(image=image, arguments=arguments, **_here)
 
 
 def _explain(
