@@ -1,6 +1,7 @@
 """The runner: what can fail is refused before it starts, and what fails leaves no output."""
 
 import ast
+import importlib.util
 import os
 import re
 import shlex
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell
 
+from helpers.nets import training
 from helpers.run import profiles
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -406,11 +409,74 @@ def test_jobs_that_may_use_a_graphics_card_say_so(project):
 
 
 def test_each_notebook_waits_for_the_networks_that_it_loads():
-    snakefile = (ROOT / "Snakefile").read_text()
-    table = re.search(r"LABORATORY = (\{.*?\n\})", snakefile, re.DOTALL)[1]
+    table = re.search(r"LABORATORY = (\{.*?\n\})", (ROOT / "Snakefile").read_text(), re.DOTALL)[1]
     waits = ast.literal_eval(table)
     for name in NAMES:
         cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        used = set(re.findall(r"laboratory\.(?:trained|plan)\(\s*\"(\w+)\"", code))
-        assert used <= set(waits.get(name[:2], [])), name
+        used = set(re.findall(r"laboratory\.trained\(\s*\"(\w+)\"", code))
+        if re.search(r"trained_classifier\((lab\b|profiles\.shapes_lab\()", code):
+            used.add("shapes_lab")
+        assert used == set(waits.get(name[:2], [])), name
+
+
+# ---- networks ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path, tiny_profile):
+    """Return a function that calls scripts/train.py with a training that only notes itself."""
+    spec = importlib.util.spec_from_file_location("train", ROOT / "scripts" / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    classifier = training.untrained(tiny_profile)[0]
+    noted = []
+
+    def laboratory(name, *, train):
+        noted.append((name, train))
+        return classifier, None
+
+    def of_profile(profile):
+        noted.append((profile.name, profile.dataset, profile.model))
+        return classifier
+
+    monkeypatch.setattr(module.laboratory, "trained", laboratory)
+    monkeypatch.setattr(module.training, "trained_classifier", of_profile)
+    output = tmp_path / "networks" / "out.pt"
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", arguments[0], str(output), *arguments[1:]])
+        return module.main(), noted, output
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "noted"),
+    [
+        (["shapes_vit", "--profile", "quick"], ("shapes_vit", False)),
+        (["shapes_heart", "--profile", "laptop", "-p", "TRAIN", "True"], ("shapes_heart", True)),
+        (["classifier", "--profile", "laptop"], ("laptop", "cifar10", "resnet56")),
+        (
+            ["classifier", "--profile", "quick", "-p", "MODEL", "resnet20", "-p", "WORDS", "a b"],
+            ("quick", "shapes", "resnet20"),
+        ),
+    ],
+    ids=["shipped", "trained here", "of the profile", "with parameters"],
+)
+def test_a_network_is_trained_as_the_run_says_and_its_weights_are_written(train, arguments, noted):
+    status, calls, output = train(*arguments)
+    assert status == 0
+    assert calls == [noted]
+    assert torch.load(output, weights_only=True).keys()
+    assert [path.name for path in output.parent.iterdir()] == ["out.pt"]
+
+
+def test_a_network_that_nobody_knows_is_one_line(train, capsys):
+    status, calls, output = train("shapes_vitt")
+    assert (status, calls) == (1, [])
+    line = capsys.readouterr().err
+    assert "'shapes_vitt'" in line
+    assert "did you mean shapes_vit" in line
+    told = output.with_suffix(".failed.txt").read_text()
+    assert told == f"network shapes_vitt failed: {line}"
