@@ -31,7 +31,7 @@ export PARAMS
 # The environment's own programs come first.
 export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
 
-.PHONY: help run test lint render report site submission student bench badges clean
+.PHONY: help run test lint render report weights site submission student bench badges clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ render: ## put the outputs of a laptop run into the notebooks, and make report/r
 
 report: $(READY) ## make the committed report, or with PROFILE=... that of another run
 	$(PYTHON) scripts/build_report.py $(REPORT)
+
+weights: $(READY) ## train the laboratory's networks again, beside the weights that we ship
+	$(PYTHON) scripts/make_weights.py
 
 site: $(READY) ## build the static site from the rendered notebooks
 	$(PYTHON) scripts/build_site.py build/site

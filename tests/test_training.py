@@ -1,6 +1,7 @@
 """Training: it learns, repeats itself exactly, and never loses an earlier checkpoint."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -123,6 +124,13 @@ def test_each_part_of_the_training_sees_images_of_its_size():
     seen.clear()
     training.fit(classifier, easy(32), easy(8), replace(recipe, epochs=1, sizes=()))
     assert seen == [16]
+
+
+def test_a_network_of_one_size_sees_that_size_throughout():
+    vit, seen = models.build("shapes_vit", ("left", "right"), 64), []
+    vit.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
+    training.fit(vit, easy(8), easy(8), replace(RECIPE, sizes=(48, 64), epochs=2))
+    assert set(seen) == {64}
 
 
 @pytest.mark.parametrize(
@@ -524,3 +532,48 @@ def test_the_networks_of_the_laboratory_differ_as_they_should(one_line):
     with pytest.raises(WorkbookError) as error:
         laboratory.plan("shapes_hart")
     one_line(error, "shapes_heart")
+
+
+# ---- the weights in this repository ------------------------------------------------------------
+
+TABLE = json.loads((ROOT / "data" / "weights" / "weights.json").read_text())
+
+
+def test_the_table_is_of_the_files_there():
+    assert list(TABLE) == list(laboratory.NAMES)
+    found = {path.name: path.stat().st_size for path in (ROOT / "data" / "weights").glob("*.pt")}
+    assert found == {entry["file"]: entry["bytes"] for entry in TABLE.values()}
+    assert max(found.values()) < 1e6
+
+
+@pytest.mark.parametrize("name", laboratory.NAMES)
+def test_shipped_weights_are_of_the_present_recipe_and_as_good_as_the_table_says(name):
+    entry = TABLE[name]
+    now = json.loads(configuration(name))
+    assert now == entry["configuration"], "run `make weights`, and commit what it writes"
+    classifier, _ = laboratory.trained(name)
+    assert entry["file"] in classifier.note, "the shipped file was not used"
+    few = datasets.load("shapes", "test", 400)
+    stated = entry["test_accuracy_shipped"]
+    error = (stated * (1 - stated) / len(few)) ** 0.5
+    assert training.accuracy(classifier, few) == pytest.approx(stated, abs=4 * error)
+    assert entry["test_accuracy_fresh"] == pytest.approx(stated, abs=0.01)
+
+
+def test_the_recipe_of_quick_is_as_good_as_it_was():
+    assert TABLE["shapes_lab"]["test_accuracy_fresh"] > 0.955
+    assert TABLE["shapes_vit"]["test_accuracy_fresh"] > 0.92
+    assert TABLE["memoriser"]["train_accuracy_fresh"] > 0.9
+    assert TABLE["memoriser"]["test_accuracy_fresh"] < 0.2, "nothing to understand in its labels"
+
+
+@pytest.mark.slow
+def test_a_fresh_training_agrees_with_the_shipped_weights():
+    shipped, _ = laboratory.trained("memoriser")
+    fresh, history = laboratory.trained("memoriser", train=True)
+    assert history.train_accuracy[-1] == pytest.approx(
+        TABLE["memoriser"]["train_accuracy_fresh"], abs=0.05
+    )
+    learned = training.load_split(laboratory.plan("memoriser").profile, "train")
+    both = [training.accuracy(classifier, learned) for classifier in (shipped, fresh)]
+    assert both[0] == pytest.approx(both[1], abs=0.05), both
