@@ -289,7 +289,7 @@ def test_the_zip_holds_what_is_asked_for_and_nothing_else(project):
     submission.pack(project / "s.zip")
     names = names_in(project / "s.zip")
     assert {"report/report.pdf", "README.md", "explain_params.pkl", "environment.yml",
-            "pyproject.toml", "LICENSE", "helpers/profiles.toml"} <= set(names)  # fmt: skip
+            "pyproject.toml", "LICENSE", "helpers/run/profiles.toml"} <= set(names)  # fmt: skip
     assert [n for n in names if n.endswith(".ipynb")] == [f"notebooks/{p.name}" for p in NOTEBOOKS]
     code = (ROOT / "helpers").rglob("*.py")
     assert {path.relative_to(ROOT).as_posix() for path in code} <= set(names)

@@ -134,7 +134,7 @@ def test_a_fault_while_drawing_is_told_in_the_caption(make, monkeypatch):
     assert shown.caption.value == "no &lt;map&gt; here"
     monkeypatch.undo()
     shown.controls["method"].value = "hirescam"
-    assert "hirescam" in shown.caption.value
+    assert "HiResCAM" in shown.caption.value
 
 
 # ---- what is shown is what was computed --------------------------------------------------------
@@ -245,7 +245,7 @@ def test_the_tokens_of_a_transformer_are_explored_as_maps(scene):
     shown = explorers.feature_maps(vit, scene["test"].images[:2])
     shown.controls["layer"].value = vit.architecture.stages[-1]
     assert "a map of 8 x 8" in shown.text
-    assert "gradcam" in explorers.cam(vit, scene["test"].images[:2]).text
+    assert "Grad-CAM" in explorers.cam(vit, scene["test"].images[:2]).text
 
 
 # ---- without a front end -----------------------------------------------------------------------
