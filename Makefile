@@ -1,6 +1,6 @@
 # make run [PROFILE=quick|laptop|full]   execute all notebooks headless, then make the report
 # make run PARAMS="MODEL=resnet20 DATASET='folder:my photos'"    with notebook parameters
-# make test                              unit tests, every notebook, lint
+# make test                              lint, unit tests, every notebook at profile quick
 # make help                              all targets
 #
 # PYTHON=python3 uses an environment that exists already (Colab, conda) instead of making .venv;
@@ -31,7 +31,7 @@ export PARAMS
 # The environment's own programs come first.
 export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
 
-.PHONY: help run test lint render report weights site submission student bench badges clean
+.PHONY: help run test nbval lint render report weights site submission student bench badges clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -48,8 +48,13 @@ run: $(READY) ## execute all notebooks, then make the report; continues where it
 		--rerun-incomplete --resources gpu=1 --config profile=$(PROFILE) params="$$($(PYTHON) -c \
 		'import os, urllib.parse as p; print(p.quote(os.environ["PARAMS"]))')"
 
-test: lint ## lint, unit tests, and every notebook at profile quick
-	WORKBOOK_PROFILE=quick $(PYTHON) -m pytest -v --durations=5 --nbval-lax notebooks tests
+# Tests look at the notebooks that `make run` has executed. Each file of tests stays with one core.
+test: lint ## lint and test; what make run has not executed yet at profile quick is executed first
+	$(MAKE) --no-print-directory run PROFILE=quick PARAMS=
+	$(PYTHON) -m pytest -q -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=10 tests
+
+nbval: $(READY) ## execute the notebooks at profile quick once more as tests, cell by cell
+	WORKBOOK_PROFILE=quick $(PYTHON) -m pytest -v --nbval-lax notebooks
 
 lint: $(READY) ## check style
 	$(PYTHON) -m ruff check .
