@@ -75,6 +75,7 @@ AS_PEOPLE_SEND_THEM = [
     {"labels": np.array([1, 2]), "top_labels": np.int32(1)},
     {"labels": None, "top_labels": 5},
     {"labels": None},
+    {"batch_size": None},
     {"hide_color": None, "segmentation_fn": None, "model_regressor": None, "random_seed": None},
     {"hide_color": [0, 0, 0]},
     {"hide_color": (127.5, np.float32(3), 0)},

@@ -121,7 +121,7 @@ _ARGUMENTS: dict[str, tuple[Callable[[object], bool], str]] = {
     "top_labels": (_whole(0, 1000, none=True), "None or a whole number from 0 to 1,000"),
     "num_features": (_whole(1, 10**9), "a whole number from 1"),
     "num_samples": (_whole(10, 10**5), "a whole number from 10 to 100,000"),
-    "batch_size": (_whole(1, 10**4), "a whole number from 1 to 10,000"),
+    "batch_size": (_whole(1, 10**4, none=True), "None or a whole number from 1 to 10,000"),
     "segmentation_fn": (
         _is_segmentation,
         "None or a SegmentationAlgorithm of lime.wrappers.scikit_image with quickshift, slic or "
