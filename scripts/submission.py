@@ -23,7 +23,8 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  # one date for all files, the first that a zip
 CONTENTS = (
     "*.md", "*.yml", "*.toml", "LICENSE", "Makefile", "Snakefile", "notebooks/[0-9]*.ipynb",
     "helpers/**/*", "scripts/*.py", "docs/*.md", "docs/_static/*.svg", "data/README.md",
-    "data/masks/*", "data/concepts/*", "report/report.tex", "report/references.bib",
+    "data/masks/*", "data/concepts/*", "data/weights/*",
+    "report/report.tex", "report/references.bib",
 )  # fmt: skip
 
 

@@ -214,7 +214,11 @@ class Project:
                      new_code_cell(f"NAME = {name!r}\n{BODY}")]  # fmt: skip
             cells[0].metadata["tags"] = ["parameters"]
             book = nbformat.v4.new_notebook(cells=cells)
-            book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+            book.metadata["kernelspec"] = {
+                "name": "python3",
+                "language": "python",
+                "display_name": "",
+            }
             nbformat.write(book, self.folder / "notebooks" / f"{name}.ipynb")
 
     def start(self, *arguments):
