@@ -224,7 +224,7 @@ def test_no_room_of_helpers_is_crowded():
     folders = {path.parent for path in (ROOT / "helpers").rglob("*.py")}
     assert len(folders) > 7
     for folder in folders:
-        modules = sorted(path.name for path in folder.glob("*.py"))
+        modules = sorted(path.stem for path in folder.glob("[!_]*.py"))
         assert len(modules) <= 12, f"{folder.name}: {', '.join(modules)}"
 
 
