@@ -142,7 +142,7 @@ def measured_rows():
             f"| {r['side']} | {r['seconds']:.2f} s | {r['times_default']:.2f}x "
             f"| {r['times_best']:.2f}x | {r['peak_mib']:.0f} MiB | {r['largest_difference']:.0e} |"
         )
-    (r,) = json.loads((results / "dissect.json").read_text())["results"]
+    (r,) = json.loads((results / "dissection.json").read_text())["results"]
     yield (
         f"{r['seconds']:.2f} s and {r['gib']:.1f} GiB instead of "
         f"{r['seconds_unit_by_unit']:.2f} s and {r['gib_unit_by_unit']:.1f} GiB"
