@@ -214,7 +214,7 @@ def fit_or_load(
     if own.exists():
         return found(own, "Trained before")
     if shipped and ours.exists():
-        classifier.note = f"Weights that the workbook has trained and ships: {ours.name}."
+        classifier.note = f"Weights that the workbook has trained and ships: {ours.name}"
         return found(ours, "Trained before, shipped with the workbook")
     with checkpoints.lock(own):
         if own.exists():  # trained while we waited
