@@ -5,13 +5,14 @@ import json
 import multiprocessing
 import os
 
+import latex
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from helpers.run import figures, files, latex, profiles, results
+from helpers.run import figures, files, profiles, results
 from helpers.run.errors import WorkbookError
 from helpers.run.estimates import Estimate
 

@@ -2,7 +2,7 @@
 
 A notebook says once what it looks at (:func:`start`) and then records its numbers. They go to
 ``figures/<run>/results/<notebook>.json``, each notebook's to a file of its own, and from there to
-LaTeX (:mod:`helpers.run.latex`).
+LaTeX (scripts/latex.py).
 """
 
 from __future__ import annotations
