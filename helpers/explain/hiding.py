@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from helpers.nets.folding import agree, fast_layout, fold, fuse_activations, trace
 from helpers.nets.models import Classifier
@@ -55,9 +54,8 @@ class Predictor:
     BatchNorm is folded into the convolutions; on a CPU, convolutions and activations are one
     step and images lie channels last. All this only where it changes the logits by rounding.
 
-    Args:
-        classifier: explained in eval mode; its network is left as it is.
-        bf16: compute in bfloat16, of three digits: faster on hardware that has it.
+    The classifier's own network is left as it is. bfloat16 has three digits, and is faster on
+    hardware that has it.
     """
 
     def __init__(self, classifier: Classifier, bf16: bool = False) -> None:
@@ -68,7 +66,7 @@ class Predictor:
     @torch.inference_mode()
     def __call__(
         self, image: np.ndarray, hidden: np.ndarray, segments: np.ndarray, states: np.ndarray,
-        batch_size: int | None = None, progress: Callable[[int], object] = lambda _n: None,
+        batch_size: int | None, progress: Callable[[int], object],
     ) -> np.ndarray:  # fmt: skip
         """Return class probabilities float32 [M, K], one row per state.
 
@@ -88,8 +86,10 @@ class Predictor:
         network = self._ready(pair if at_once else classifier.preprocess(pair))
         place = torch.from_numpy(segments).to(pair.device)
         shown = torch.from_numpy(states).to(pair.device)
+        pixels = _PIXELS.get(pair.device.type, _PIXELS["cpu"])
+        per_pass = max(1, min(512, pixels // classifier.input_size**2))
         rows = []
-        for some in shown.split(batch_size or self._per_pass()):
+        for some in shown.split(batch_size or per_pass):
             images = torch.where(some[:, place].unsqueeze(1), pair[0], pair[1])
             if not at_once:
                 images = classifier.preprocess(images)
@@ -101,10 +101,6 @@ class Predictor:
                 f"{classifier.name} answers NaN: its weights are damaged; load them again"
             )
         return probabilities.numpy()
-
-    def _per_pass(self) -> int:
-        pixels = _PIXELS.get(self.classifier.device.type, _PIXELS["cpu"])
-        return max(1, min(512, pixels // self.classifier.input_size**2))
 
     def _ready(self, pair: Tensor) -> nn.Module:
         """Return the fastest form of the network that is the same function and runs here."""
@@ -136,8 +132,7 @@ def _fast_forms(network: nn.Module, device: torch.device) -> Iterator[nn.Module]
 
 def by_function(
     function: Callable[[np.ndarray], np.ndarray], image: np.ndarray, hidden: np.ndarray,
-    segments: np.ndarray, states: np.ndarray, batch_size: int,
-    progress: Callable[[int], object] = lambda _n: None,
+    segments: np.ndarray, states: np.ndarray, batch_size: int, progress: Callable[[int], object],
 ) -> np.ndarray:  # fmt: skip
     """Return what a function of image batches [B, H, W, 3] says, [M, K]; see :class:`Predictor`."""
     rows = []
@@ -153,18 +148,9 @@ def each_once(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The rows keep their first order, the whole image first.
     """
-    packed = np.ascontiguousarray(np.packbits(states, axis=1))
-    keys = packed.view(f"V{packed.shape[1]}").ravel()
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return states[first[order]], place[which.ravel()]
-
-
-def bar(total: int, wanted: bool) -> tqdm:
-    """Return a progress bar over images."""
-    return tqdm(total=total, desc="LIME", unit="image", leave=False, disable=not wanted)
+    place: dict[bytes, int] = {}
+    which = np.array([place.setdefault(row.tobytes(), len(place)) for row in states])
+    return states[np.unique(which, return_index=True)[1]], which
 
 
 def _as_tensor(image: np.ndarray) -> Tensor:
