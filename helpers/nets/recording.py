@@ -10,7 +10,8 @@ gradients there. captum's ``LayerActivation`` keeps the last of several calls wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -27,29 +28,23 @@ Layer = str | nn.Module
 Target = "Classifier | nn.Module"
 
 
-class Recording(Mapping[Layer, Tensor]):
+class Recording(UserDict[Layer, Tensor]):
     """What :func:`record` saw: layer -> outputs, those of several passes in one tensor."""
 
     def __init__(self, layers: Iterable[Layer]) -> None:
-        self.outputs: dict[Layer, list[Tensor]] = {layer: [] for layer in layers}
+        self.data = {layer: [] for layer in layers}  # lists: passes are joined when they are read
 
     def __getitem__(self, layer: Layer) -> Tensor:
-        outputs = self.outputs[layer]
+        outputs = self.data[layer]
         if not outputs:
             raise _not_called(layer)
         if len(outputs) > 1 or outputs[0].is_inference():
             outputs[:] = [torch.cat(outputs)]
         return outputs[0]
 
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.outputs)
-
-    def __len__(self) -> int:
-        return len(self.outputs)
-
     def clear(self) -> None:
         """Forget what was seen so far: for many batches, of which each is used at once."""
-        for outputs in self.outputs.values():
+        for outputs in self.data.values():
             outputs.clear()
 
 
@@ -82,11 +77,11 @@ def record(
             maps = as_maps(target, output.detach())
             if keep == "means" and maps.ndim == 4:
                 maps = maps.float().mean(dim=(2, 3))
-            seen.outputs[layer].append(maps.to("cpu", torch.float32, copy=True))
+            seen.data[layer].append(maps.to("cpu", torch.float32, copy=True))
             return None
         if keep == "leaf":
             output = output.detach().requires_grad_(torch.is_grad_enabled())
-        seen.outputs[layer].append(output)
+        seen.data[layer].append(output)
         return output.clone()
 
     with _watched(target, seen, note):
@@ -145,13 +140,13 @@ def receptive_field(classifier: Classifier, layer: Layer) -> int:
     Found by asking which pixels have a gradient: at most the input size.
     """
     size = classifier.input_size
-    image = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0))
-    image = image.to(classifier.device).requires_grad_()
+    images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = images.to(classifier.device).requires_grad_()
     with frozen(classifier.network), record(classifier, layer, "graph") as seen:
-        classifier.network(image)
+        classifier.network(images)
     maps = as_maps(classifier, seen[layer])
     middle = maps.shape[-1] // 2
-    (gradient,) = torch.autograd.grad(maps[..., middle, middle].sum(), image)
+    (gradient,) = torch.autograd.grad(maps[..., middle, middle].sum(), images)
     touched = gradient.abs().amax(dim=(0, 1, 2)).nonzero()
     return int(touched.max() - touched.min() + 1) if len(touched) else 0
 
@@ -166,7 +161,7 @@ def as_maps(target: Target, output: Tensor) -> Tensor:
 def frozen(network: nn.Module) -> Iterator[None]:
     """Eval mode, and gradients for all but the weights; then everything back as it was."""
     modes = [(module, module.training) for module in network.modules()]
-    weights = [(p, p.requires_grad, p.grad) for p in network.parameters()]
+    weights = [(weight, weight.requires_grad, weight.grad) for weight in network.parameters()]
     network.eval().requires_grad_(False)
     try:
         with torch.enable_grad():

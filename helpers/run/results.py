@@ -108,9 +108,8 @@ def record_table(
             each heading to its cells.
         specs: how to print the columns, heading to format: ``{"IoU": ".2f"}``.
     """
-    frame = _with_key(frame)
     folder()
-    shown = _formatted(frame, specs or {})
+    shown = _formatted(_with_key(frame), specs or {})
     entry = {"header": list(shown.columns), "rows": shown.to_numpy().tolist()}
     _add("tables", name, entry | {"notebook": _run["notebook"]})
 
@@ -151,26 +150,6 @@ def as_text(value: float | str | Estimate | None, spec: str = "") -> str:
     """Return a value as it is printed: formatted, or a dash where there is no number."""
     first = value.value if isinstance(value, Estimate) else value
     return NONE if _json(first) is None else format(value, spec)
-
-
-def load(run: str) -> dict:
-    """Return all results of a run: ``notebooks``, ``numbers`` and ``tables``.
-
-    Raises:
-        WorkbookError: two notebooks have recorded a number or a table of the same name.
-    """
-    merged = {"notebooks": {}, "numbers": {}, "tables": {}}
-    for path in sorted((files.ROOT / "figures" / run / "results").glob("*.json")):
-        book = json.loads(path.read_text(encoding="utf-8"))
-        for kind, entries in merged.items():
-            if twice := sorted(entries.keys() & book[kind]):
-                other = entries[twice[0]].get("notebook")
-                raise WorkbookError(
-                    f"{other} and {path.stem} both recorded {twice[0]!r}: choose another name, or "
-                    f"delete figures/{run}/results/ of a notebook that is gone"
-                )
-            entries.update(book[kind])
-    return merged
 
 
 def _add(kind: str, name: str, entry: dict) -> None:
