@@ -204,7 +204,7 @@ def test_shuffling_breaks_the_tie_between_images_and_units(tables):
 
 def test_the_matrix_is_the_same_in_chunks():
     images, words = torch.rand(5, 3), torch.rand(11, 3)
-    torch.testing.assert_close(clip.images_by_words(images, words, chunk=4), images @ words.T)
+    torch.testing.assert_close(clip.images_by_words(images, words), images @ words.T)
 
 
 # ---- records -----------------------------------------------------------------------------------

@@ -52,8 +52,6 @@ def soft_wpmi(
     time, so that they stay in the processor's cache.
 
     Args:
-        activations: float [images, units].
-        similarity: float [images, words].
         top_k: how many of the most exciting images of a unit count.
         temperature: of the softmax over words.
         lam: how much is taken off for words that describe many units.
@@ -137,8 +135,6 @@ def rank_reorder(
     mean similarity to the power ``scale_power``. The mean over random orders is exact, not drawn.
 
     Args:
-        activations: float [images, units].
-        similarity: float [images, words].
         top_fraction: share of the images that count; at least two.
         power, scale_power: see above.
         min_similarity: words with a lower mean similarity to the top images are taken to have it.

@@ -6,6 +6,7 @@ The loop, :func:`draw` and :func:`refit`, is in :mod:`.states`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from inspect import signature
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@dataclass
 class LimeImageExplainer:
     """LIME (Ribeiro et al. 2016), eq. 1 with superpixels as interpretable features.
 
@@ -35,21 +37,17 @@ class LimeImageExplainer:
     * Superpixels are numbered 0 to k-1 whatever the segmentation calls them.
     * One seed governs segmentation and sampling, and each explanation begins with it anew.
 
-    Args:
+    Attributes:
         kernel_width, kernel, verbose, feature_selection: see :func:`refit`.
         seed, bf16: see :func:`draw`.
     """
 
-    def __init__(
-        self, kernel_width: float = 0.25, kernel: Callable | None = None, verbose: bool = False,
-        feature_selection: str = "auto", seed: int = 0, bf16: bool = False,
-    ) -> None:  # fmt: skip
-        self.fitting = {
-            "kernel_width": kernel_width, "kernel": kernel, "verbose": verbose,
-            "feature_selection": feature_selection,
-        }  # fmt: skip
-        self.seed = seed
-        self.bf16 = bf16
+    kernel_width: float = 0.25
+    kernel: Callable | None = None
+    verbose: bool = False
+    feature_selection: str = "auto"
+    seed: int = 0
+    bf16: bool = False
 
     def explain_instance(
         self, image: np.ndarray, classifier_fn: Classifier | Predictor | Callable,
@@ -81,7 +79,8 @@ class LimeImageExplainer:
             labels = np.argsort(around.probabilities[0])[-top_labels:].tolist()
         explanation = refit(
             around, labels, num_features=num_features, distance_metric=distance_metric,
-            model_regressor=model_regressor, **self.fitting,
+            model_regressor=model_regressor, kernel_width=self.kernel_width, kernel=self.kernel,
+            feature_selection=self.feature_selection, verbose=self.verbose,
         )  # fmt: skip
         if top_labels:
             explanation.top_labels = labels[::-1]

@@ -28,21 +28,14 @@ class Measure:
 
     Attributes:
         name: as in tables.
-        kind: ``"faithfulness"``, ``"localisation"`` or ``"robustness"``.
         higher_is_better: else lower is.
     """
 
     name: str
-    kind: str
     higher_is_better: bool
 
-    @property
-    def arrow(self) -> str:
-        """The direction of the better values."""
-        return "↑" if self.higher_is_better else "↓"
-
     def __str__(self) -> str:
-        return f"{self.name} {self.arrow}"
+        return f"{self.name} {'↑' if self.higher_is_better else '↓'}"
 
     def advantage(self, a: Tensor, b: Tensor) -> Tensor:
         """Return by how much the values ``a`` are better than ``b``; negative if worse."""
@@ -52,14 +45,17 @@ class Measure:
 MEASURES = {
     m.name: m
     for m in (
-        Measure("insertion", "faithfulness", True),
-        Measure("deletion", "faithfulness", False),
-        Measure("ROAD", "faithfulness", True),
-        Measure("average drop", "faithfulness", False),
-        Measure("increase", "faithfulness", True),
-        Measure("pointing game", "localisation", True),
-        Measure("energy", "localisation", True),
-        Measure("max-sensitivity", "robustness", False),
+        # faithfulness
+        Measure("insertion", True),
+        Measure("deletion", False),
+        Measure("ROAD", True),
+        Measure("average drop", False),
+        Measure("increase", True),
+        # localisation
+        Measure("pointing game", True),
+        Measure("energy", True),
+        # robustness
+        Measure("max-sensitivity", False),
     )
 }
 
