@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from pandas import DataFrame
 from torch import Tensor, nn
+from torchvision.transforms.functional import normalize
 
 from helpers.data import ImageSet, assets
 from helpers.dissect import units
@@ -75,17 +76,13 @@ class Encoder:
 
         def compute() -> Tensor:
             network, _ = self._loaded
-            size = network.visual.image_size
-            size = size if isinstance(size, tuple) else (size, size)
-            mean, std = (
-                torch.tensor(getattr(network.visual, f"image_{name}")).view(3, 1, 1)
-                for name in ("mean", "std")
-            )
+            seen = network.visual
+            size = seen.image_size if isinstance(seen.image_size, tuple) else (seen.image_size,) * 2
             parts = []
             for batch in images.split(batch_size):
                 if batch.shape[-2:] != size:
                     batch = F.interpolate(batch, size, mode="bicubic", antialias=True)
-                batch = (batch.clip(0, 1) - mean) / std
+                batch = normalize(batch.clip(0, 1), seen.image_mean, seen.image_std)
                 parts.append(network.encode_image(batch.to(best_device())).float().cpu())
             return F.normalize(torch.cat(parts), dim=1)
 

@@ -34,8 +34,6 @@ class Recorder:
     differentiated.
 
     Args:
-        model: the network.
-        layers: the target layers.
         reshape_transform: turns a layer's output into maps [N, C, h, w], for transformers.
     """
 

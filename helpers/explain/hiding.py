@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from helpers.nets.folding import agree, fast_layout, fold, fuse_activations, trace
 from helpers.nets.models import Classifier
@@ -18,6 +20,8 @@ from helpers.run.errors import WorkbookError
 # Pixels per pass. On a CPU larger passes leave the caches, and their maps are so large that
 # the system hands out fresh memory for each; a GPU wants to be filled.
 _PIXELS = {"cpu": 6 * 224 * 224, "cuda": 256 * 224 * 224}
+
+_passes = partial(tqdm, desc="LIME", unit="pass", leave=False)
 
 
 def hidden_image(image: np.ndarray, segments: np.ndarray, hide_color: object) -> np.ndarray:
@@ -66,7 +70,7 @@ class Predictor:
     @torch.inference_mode()
     def __call__(
         self, image: np.ndarray, hidden: np.ndarray, segments: np.ndarray, states: np.ndarray,
-        batch_size: int | None, progress: Callable[[int], object],
+        batch_size: int | None, progress_bar: bool,
     ) -> np.ndarray:  # fmt: skip
         """Return class probabilities float32 [M, K], one row per state.
 
@@ -76,7 +80,7 @@ class Predictor:
             segments: int [H, W], 0 to k-1.
             states: bool [M, k], True where a superpixel is shown.
             batch_size: images per pass; what suits the device if None.
-            progress: told the number of images after each pass.
+            progress_bar: count the passes.
         """
         classifier = self.classifier
         pair = torch.stack([_as_tensor(image), _as_tensor(hidden)]).to(classifier.device)
@@ -89,12 +93,11 @@ class Predictor:
         pixels = _PIXELS.get(pair.device.type, _PIXELS["cpu"])
         per_pass = max(1, min(512, pixels // classifier.input_size**2))
         rows = []
-        for some in shown.split(batch_size or per_pass):
+        for some in _passes(shown.split(batch_size or per_pass), disable=not progress_bar):
             images = torch.where(some[:, place].unsqueeze(1), pair[0], pair[1])
             if not at_once:
                 images = classifier.preprocess(images)
             rows.append(network(self._laid_out(images)).float().softmax(dim=1).cpu())
-            progress(len(some))
         probabilities = torch.cat(rows)
         if not probabilities.isfinite().all():
             raise WorkbookError(
@@ -132,14 +135,13 @@ def _fast_forms(network: nn.Module, device: torch.device) -> Iterator[nn.Module]
 
 def by_function(
     function: Callable[[np.ndarray], np.ndarray], image: np.ndarray, hidden: np.ndarray,
-    segments: np.ndarray, states: np.ndarray, batch_size: int, progress: Callable[[int], object],
+    segments: np.ndarray, states: np.ndarray, batch_size: int | None, progress_bar: bool,
 ) -> np.ndarray:  # fmt: skip
     """Return what a function of image batches [B, H, W, 3] says, [M, K]; see :class:`Predictor`."""
-    rows = []
-    for start in range(0, len(states), batch_size):
-        shown = states[start : start + batch_size][:, segments]
+    rows, size = [], batch_size or 16
+    for start in _passes(range(0, len(states), size), disable=not progress_bar):
+        shown = states[start : start + size][:, segments]
         rows.extend(function(np.where(shown[..., None], image, hidden)))
-        progress(len(shown))
     return np.array(rows)
 
 

@@ -18,7 +18,6 @@ from lime.lime_image import ImageExplanation
 from sklearn.metrics import pairwise_distances
 from sklearn.utils import check_random_state
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from helpers.explain.hiding import Predictor, by_function, each_once, hidden_image
 from helpers.explain.segments import checked, height_width_channels, seeded
@@ -81,15 +80,11 @@ def draw(
     states = random.randint(0, 2, num_samples * k).reshape(num_samples, k)
     states[0] = 1
     different, which = each_once(states.astype(bool))
-    parts = (image, hidden_image(image, segments, hide_color), segments, different)
     if isinstance(model, Classifier):
         model = Predictor(model, bf16)
-    count = {"total": len(different), "desc": "LIME", "unit": "image", "leave": False}
-    with tqdm(**count, disable=not progress_bar) as progress:
-        if isinstance(model, Predictor):
-            found = model(*parts, batch_size, progress.update)
-        else:
-            found = by_function(model, *parts, batch_size or 16, progress.update)
+    answer = model if isinstance(model, Predictor) else partial(by_function, model)
+    hidden = hidden_image(image, segments, hide_color)
+    found = answer(image, hidden, segments, different, batch_size, progress_bar)
     answered = time.perf_counter()
     return Neighbourhood(
         image, segments, states, found[which], segmented - start, answered - segmented

@@ -59,7 +59,6 @@ def train(kind: str, texts: TextSet, seed: int = 0) -> Pipeline:
 
     Args:
         kind: a key of :data:`CLASSIFIERS`.
-        texts: the training documents.
         seed: of the support vector machine's solver.
 
     Raises:
