@@ -97,7 +97,7 @@ def _shrink_squeezenet(network: nn.Module) -> None:
     network.features[2] = nn.Identity()
 
 
-_STAGES = ("layer1", "layer2", "layer3", "layer4")  # small ones have three
+_STAGES = ("layer1", "layer2", "layer3", "layer4")  # of a ResNet; small ones have three
 _VIT_LAYER = "encoder.layers.encoder_layer_{}.ln_1"
 
 # Build, first, deeper and last convolution, stages and head.

@@ -102,6 +102,5 @@ def fuse_activations(network: fx.GraphModule) -> fx.GraphModule:
 
 
 def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, list[float]] | None:
-    if node.op == "call_module":
-        return _ACTIVATIONS.get(type(modules[node.target]))
-    return _ACTIVATIONS.get(node.target) if node.op == "call_function" else None
+    called = type(modules[node.target]) if node.op == "call_module" else node.target
+    return _ACTIVATIONS.get(called)

@@ -53,11 +53,9 @@ def plan(name: str) -> Plan:
 
 
 def trained(name: str, *, train: bool = False) -> tuple[Classifier, History]:
-    """Return a network of the laboratory, and the history of its training.
+    """Return a network of the laboratory (see :func:`plan`), and the history of its training.
 
-    Args:
-        name: see :func:`plan`.
-        train: train it here and now, instead of taking the weights that the workbook ships.
+    ``train`` makes it here and now, instead of taking the weights that the workbook ships.
     """
     made = plan(name)
     return made.classifier, training.fit_or_load(*made, shipped=not train)

@@ -132,9 +132,10 @@ def build(
         raise unknown("model", name, ARCHITECTURES)
     architecture = ARCHITECTURES[name]
     if architecture.sizes and input_size not in architecture.sizes:
+        sizes = " or ".join(map(str, architecture.sizes))
         raise WorkbookError(
-            f"{name} takes images of {' or '.join(map(str, architecture.sizes))} pixels, not "
-            f"{input_size}: choose another model, or another size in profiles.toml"
+            f"{name} takes images of {sizes} pixels, not {input_size}: choose another model, or "
+            "another size in profiles.toml"
         )
     with torch.random.fork_rng(devices=[]):  # the reader's own random numbers go on as they were
         torch.default_generator.manual_seed(seed)
@@ -145,9 +146,7 @@ def build(
 def pretrained(name: str, data: str = "imagenet") -> Classifier:
     """Load a classifier with public weights, in eval mode on the best device.
 
-    Args:
-        name: an architecture.
-        data: what the weights were trained on, ``"imagenet"``, ``"places365"`` or ``"cifar10"``.
+    They were trained on ``data``: ``"imagenet"``, ``"places365"`` or ``"cifar10"``.
 
     Raises:
         WorkbookError: there are no such weights, they cannot be fetched, or they do not fit.

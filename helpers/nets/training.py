@@ -97,7 +97,8 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
     pixels, labels = train.pixels.to(device), train.labels.to(device)
     history, start = History([], [], []), time.perf_counter()
 
-    with tqdm(total=steps, desc=f"training {classifier.name}", unit="batch", mininterval=2) as bar:
+    title = f"training {classifier.name}"
+    with tqdm(total=steps, desc=title, unit="batch", mininterval=2) as bar:
         for epoch in range(recipe.epochs):
             size = sizes[epoch * len(sizes) // recipe.epochs]
             # With only the last layer learning, the frozen layers' statistics stay frozen too.
@@ -119,8 +120,7 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
                 bar.update()
             if not losses.isfinite():
                 raise WorkbookError(
-                    f"training {classifier.name} diverged (the loss is NaN): lower the learning "
-                    f"rate of {rate}"
+                    f"{title} diverged (the loss is NaN): lower the learning rate of {rate}"
                 )
             history.loss.append(losses.item() / len(train))
             history.train_accuracy.append(hits.item() / len(train))
@@ -167,10 +167,10 @@ def _has_bfloat16(device: torch.device) -> bool:
     """Say whether bfloat16 is faster than float32 here.
 
     CPUs with AVX512 but without its BF16 extension compute bfloat16 too, at half of the speed.
-    Where PyTorch is too old to say what the CPU has, float32 is the safe answer.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
+    # Where PyTorch is too old to say what the CPU has, float32 is the safe answer.
     abilities = getattr(torch.cpu, "get_capabilities", dict)()
     # What oneDNN, which does the convolutions, may use of that; unset means all.
     allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()

@@ -85,7 +85,7 @@ def record(
     if not re.fullmatch(r"[\w/-]+", name):
         raise WorkbookError(f"result name {name!r}: use letters, digits, '-', '_' and '/' only")
     folder()
-    if not isinstance(value, Estimate) and hasattr(value, "item"):
+    if hasattr(value, "item"):
         value = value.item()  # a NumPy or torch scalar
     entry = {"value": _json(value), "spec": spec, "unit": unit, "n": n}
     if isinstance(value, Estimate):
