@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
-sys.path.insert(0, workflow.basedir)
+sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/scripts"]
 
 # Read again for every job: nothing that takes long to import.
-from helpers.run import parameters, profiles
+import parameters
+
+from helpers.run import profiles
 from helpers.run.errors import WorkbookError, unknown
 
 BOOKS = {path.stem: path for path in sorted(Path("notebooks").glob("[0-9]*.ipynb"))}

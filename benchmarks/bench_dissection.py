@@ -22,7 +22,7 @@ import torch
 from common import MIB, clock, in_use, machine, options, write
 from torch import Tensor
 
-from helpers.dissect import soft_wpmi
+from helpers.dissect.similarity import soft_wpmi
 
 UNITS, IMAGES, WORDS = 896, 1000, 20_000
 TARGETS = {"seconds": 30, "gib": 3, "time_ratio": 3}

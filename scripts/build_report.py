@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import latex
 from PIL import Image
 
-from helpers.run import latex
 from helpers.run.errors import WorkbookError
 from helpers.run.files import ROOT, atomic
 

@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 
 import papermill
+import parameters
 from papermill.exceptions import PapermillExecutionError
 
-from helpers.run import parameters, profiles
+from helpers.run import profiles
 from helpers.run.errors import WorkbookError
 
 

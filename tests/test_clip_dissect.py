@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import data, dissect
-from helpers.dissect import clip, concepts, similarity
+from helpers import data
+from helpers.dissect import clip, concepts, similarity, units
 from helpers.nets import models, recording
 from helpers.run import files
 from helpers.run.errors import WorkbookError
@@ -75,7 +75,7 @@ def rank_reorder_directly(activations, table, fraction=0.2):
 @pytest.mark.parametrize("top_k", [1, 7, 60])
 @pytest.mark.parametrize(("lam", "temperature"), [(1.0, 10.0), (0.6, 2.0), (0.0, 100.0)])
 def test_soft_wpmi_is_the_paper_s_formula(tables, top_k, lam, temperature):
-    found = dissect.soft_wpmi(*tables, top_k=top_k, lam=lam, temperature=temperature)
+    found = similarity.soft_wpmi(*tables, top_k=top_k, lam=lam, temperature=temperature)
     expected = soft_wpmi_directly(*tables, top_k, temperature, lam, 0.998, 0.97)
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
@@ -143,7 +143,7 @@ def test_dead_and_constant_units_have_no_label_and_change_no_other(tables, name)
 
 
 def test_a_layer_of_silent_units_only_has_no_label(tables):
-    found = dissect.soft_wpmi(torch.zeros(N, 4), tables[1], top_k=5)
+    found = similarity.soft_wpmi(torch.zeros(N, 4), tables[1], top_k=5)
     assert found.isnan().all()
 
 
@@ -179,7 +179,7 @@ def test_bad_tables_are_refused(tables, name, one_line):
 
 def test_fewer_images_than_top_k_are_refused(tables, one_line):
     with pytest.raises(WorkbookError) as error:
-        dissect.soft_wpmi(*tables)
+        similarity.soft_wpmi(*tables)
     one_line(error, "60 probe images", "top_k = 100")
 
 
@@ -204,7 +204,7 @@ def test_shuffling_breaks_the_tie_between_images_and_units(tables):
 
 def test_the_matrix_is_the_same_in_chunks():
     images, words = torch.rand(5, 3), torch.rand(11, 3)
-    torch.testing.assert_close(clip.images_by_words(images, words, chunk=4), images @ words.T)
+    torch.testing.assert_close(clip.images_by_words(images, words), images @ words.T)
 
 
 # ---- records -----------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_two_networks_are_dissected_end_to_end_and_again_from_records(tiny_clip,
     first = dissect_both(clip.Encoder(tiny_clip[0]), seen)
     assert [len(first[name]) for name in ("narrow", "wide")] == [24 + 96, 64 + 256]
     assert first["wide"].label.dropna().isin(WORDS).all()
-    difference = dissect.compare(*first.values())
+    difference = units.compare(*first.values())
     assert sum(map(len, difference)) <= len(WORDS)
 
     def gone(self):

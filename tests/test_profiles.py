@@ -6,9 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import parameters
 import pytest
 
-from helpers.run import parameters, profiles
+from helpers.run import profiles
 from helpers.run.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +103,8 @@ def test_runs_whose_values_look_alike_have_different_names():
 
 def test_profiles_are_read_without_torch():
     code = (
-        "import sys; from helpers.run import parameters, profiles; profiles.load('quick').run;"
+        "import sys; sys.path.append('scripts'); import parameters;"
+        "from helpers.run import profiles; profiles.load('quick').run;"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import latex
 import nbformat
 import pytest
 
@@ -55,7 +56,7 @@ def ready(profile):
     for program in ("latexmk", "pdftotext"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
-    book = results.load(profile)
+    book = latex.load(profile)
     there = {entry["notebook"] for entry in book["numbers"].values()}
     if lacking := sorted(set(NOTEBOOKS) - there):
         pytest.skip(f"profile {profile} has no results of {lacking[0]}: make run PROFILE={profile}")
@@ -206,7 +207,7 @@ def test_every_figure_of_the_report_is_drawn_by_a_notebook():
 
 def test_every_number_of_the_report_is_recorded_by_a_notebook():
     # Most are in the committed results; some are recorded on Shapes only.
-    recorded = results.load("laptop")["numbers"]
+    recorded = latex.load("laptop")["numbers"]
     made = [pattern(n) for n in re.findall(r"results\.record\(\s*f?[\"']([^\"']+)[\"']", CODE)]
     made += [f"{re.escape(n)}/.+" for n in re.findall(r"\bprefix=\"([^\"]+)\"", CODE)]  # tables
     for name in re.findall(r"\\(?:result|interval)\{([^}#]+)\}", TEX):

@@ -5,13 +5,14 @@ import json
 import multiprocessing
 import os
 
+import latex
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from helpers.run import figures, files, latex, profiles, results
+from helpers.run import figures, files, profiles, results
 from helpers.run.errors import WorkbookError
 from helpers.run.estimates import Estimate
 
@@ -24,7 +25,7 @@ def started(tmp_root, capsys):
 
 
 def numbers():
-    return results.load("quick")["numbers"]
+    return latex.load("quick")["numbers"]
 
 
 # ---- recording ---------------------------------------------------------------------------------
@@ -99,8 +100,8 @@ def test_a_new_start_forgets_the_notebook_s_earlier_run_and_nothing_else(started
     results.start("01_test", profile, dataset="shapes", model="net")
     results.record("c", 3)
     assert set(numbers()) == {"b", "c"}
-    assert results.load("quick")["tables"] == {}
-    assert set(results.load("quick")["notebooks"]) == {"01_test", "02_other"}
+    assert latex.load("quick")["tables"] == {}
+    assert set(latex.load("quick")["notebooks"]) == {"01_test", "02_other"}
 
 
 def test_provenance_notes_are_shown_once(tmp_root, capsys):
@@ -109,7 +110,7 @@ def test_provenance_notes_are_shown_once(tmp_root, capsys):
     shown = capsys.readouterr().out
     assert shown.count("Note: lossy copies.") == 1
     assert "Note: folded." in shown
-    assert results.load("quick")["notebooks"]["01_test"]["notes"] == ["lossy copies", "folded"]
+    assert latex.load("quick")["notebooks"]["01_test"]["notes"] == ["lossy copies", "folded"]
 
 
 def test_profiles_keep_their_results_apart(started):
@@ -117,7 +118,7 @@ def test_profiles_keep_their_results_apart(started):
     results.start("01_test", profiles.load("laptop"), dataset="d", model="m")
     results.record("a", 2)
     assert numbers()["a"]["value"] == 1
-    assert results.load("laptop")["numbers"]["a"]["value"] == 2
+    assert latex.load("laptop")["numbers"]["a"]["value"] == 2
 
 
 NAN = float("nan")
@@ -147,7 +148,7 @@ def test_a_notebook_that_repeats_a_name_of_another_is_told(started, one_line):
     results.start("02_other", profiles.load("quick"), dataset="d", model="m")
     results.record("a", 2)
     with pytest.raises(WorkbookError) as error:
-        results.load("quick")
+        latex.load("quick")
     one_line(error, "01_test and 02_other", "'a'")
 
 
@@ -339,7 +340,7 @@ def test_one_call_records_a_table_and_every_number_in_it(started):
     }
     entry = numbers()["scores/Grad-CAMpp/mean-IoU-95"]
     assert [entry[key] for key in ("low", "high", "n", "spec")] == [0.4, 0.6, 9, ".2f"]
-    table = results.load("quick")["tables"]["09_scores"]
+    table = latex.load("quick")["tables"]["09_scores"]
     assert table["header"] == list(frame.columns)
     assert table["rows"][1] == ["sampled Shapley", "0.25 [0.00, 0.50]", "9", "dog", "–"]
     assert list(shown.index) == ["Grad-CAM++", "sampled Shapley"]

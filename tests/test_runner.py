@@ -201,7 +201,8 @@ class Project:
         shutil.copytree(ROOT / "helpers/run", self.folder / "helpers/run", ignore=ignored)
         for name in ("notebooks", "scripts", "tools"):
             (self.folder / name).mkdir()
-        for name in ("Snakefile", "Makefile", "helpers/__init__.py", "scripts/run_notebook.py"):
+        for name in ("Snakefile", "Makefile", "helpers/__init__.py", "scripts/run_notebook.py",
+                     "scripts/parameters.py"):  # fmt: skip
             shutil.copy(ROOT / name, self.folder / name)
         (self.folder / "scripts" / "train.py").write_text(TRAIN)
         for name in ("fail.txt", "wait.txt", "started.txt", "trained.txt"):

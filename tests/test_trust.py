@@ -120,7 +120,8 @@ def test_deletion_and_insertion_of_a_linear_model_are_those_computed_by_hand(wei
     model = linear(weights)
     images = torch.rand(2, 3, 8, 8)
     share = (weights * images).sum(dim=1)  # what each pixel adds to the probability
-    curve = faithfulness.deletion_curve(model, images, torch.zeros(2).long(), share, steps=64)
+    c = torch.zeros(2).long()
+    curve = faithfulness.curves(model, images, c, share, steps=64)["deletion"]
     hottest_first = share.flatten(1).sort(dim=1, descending=True).values
     by_hand = share.sum(dim=(1, 2))[:, None] - nn.functional.pad(hottest_first.cumsum(1), (1, 0))
     torch.testing.assert_close(curve, by_hand, atol=1e-5, rtol=0)
@@ -128,9 +129,7 @@ def test_deletion_and_insertion_of_a_linear_model_are_those_computed_by_hand(wei
 
     start = faithfulness.blurred(images)
     gain = (weights * (images - start)).sum(dim=1)
-    curve = faithfulness.insertion_curve(
-        model, images, torch.zeros(2).long(), share / share.amax(), steps=4
-    )
+    curve = faithfulness.curves(model, images, c, share / share.amax(), steps=4)["insertion"]
     order = share.flatten(1).argsort(dim=1, descending=True)
     gained = gain.flatten(1).gather(1, order).cumsum(1)[:, [15, 31, 47, 63]]
     by_hand = (weights * start).sum(dim=(1, 2, 3))[:, None] + nn.functional.pad(gained, (1, 0))
@@ -142,7 +141,8 @@ def test_the_true_order_beats_any_other_in_deletion_and_its_reverse_loses(weight
     true = weights.sum(dim=0)[None]
 
     def area(heat):
-        return faithfulness.area_under(faithfulness.deletion_curve(model, images, c, heat, 16))
+        curves = faithfulness.curves(model, images, c, heat)
+        return faithfulness.area_under(curves["deletion"])
 
     assert area(true) < area(torch.rand(1, 8, 8)) < area(true.max() - true)
 

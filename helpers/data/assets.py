@@ -75,18 +75,18 @@ def fetch(name: str) -> Asset:
     if name not in known and name not in mirror:
         raise unknown("asset", name, known)
     entry = known.get(name, {})
-    licence, citation = entry.get("licence", ""), entry.get("citation", "")
+    told = {key: entry[key] for key in ("licence", "citation") if key in entry}
     if name in mirror:
         given = mirror[name]
         if lacking := {"file", "sha256"} - given.keys():
             raise WorkbookError(f"mirror.toml gives no {min(lacking)} for {name}: add it there")
         path = _verified(Path(os.environ["WORKBOOK_MIRROR"]) / given["file"], given["sha256"])
-        return Asset(
-            name, path, licence, citation, given.get("format", "original"), given.get("note", "")
-        )
-    if "torchvision" in entry:
+        told |= {key: given[key] for key in ("format", "note") if key in given}
+    elif "torchvision" in entry:
         raise WorkbookError(f"{name} is a set of weights: use assets.state_dict({name!r})")
-    return Asset(name, _download(name, entry), licence, citation)
+    else:
+        path = _download(name, entry)
+    return Asset(name, path, **told)
 
 
 def state_dict(name: str) -> tuple[dict[str, Tensor], str]:
@@ -159,35 +159,30 @@ def _download(name: str, entry: dict) -> Path:
     """Download to the cache, trying each address; pooch verifies and writes atomically."""
     path = _cached(name)
     expected = entry["sha256"] or _pins().get(name)
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT)
     faults = []
     for url in entry["urls"]:
+        host = url.split("/")[2]
         try:
-            pooch.retrieve(
-                url,
-                known_hash=expected,
-                fname=path.name,
-                path=path.parent,
-                downloader=pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT),
-            )
+            pooch.retrieve(url, expected, path.name, path.parent, downloader=downloader)
         except ValueError as error:  # what pooch raises for a wrong checksum
-            if url != entry["urls"][-1]:
-                faults.append(f"{url.split('/')[2]}: wrong checksum")
-                continue
-            raise WorkbookError(
-                f"{name} from {url} has the wrong checksum: the download is damaged or the "
-                "source has changed; try again, or put a good copy in a mirror (data/README.md)"
-            ) from error
-        except OSError as error:  # includes every fault of requests
-            if not isinstance(error, requests.RequestException):
+            if url == entry["urls"][-1]:
                 raise WorkbookError(
-                    f"cannot write {path.name} ({error.strerror}): free some space in data/cache "
-                    "or point WORKBOOK_DATA to another disk"
+                    f"{name} from {url} has the wrong checksum: the download is damaged or the "
+                    "source has changed; try again, or put a good copy in a mirror (data/README.md)"
                 ) from error
-            faults.append(f"{url.split('/')[2]}: {error.__class__.__name__}")
-            continue
-        if not expected:
-            _pin(name, path)
-        return path
+            faults.append(f"{host}: wrong checksum")
+        except requests.RequestException as error:
+            faults.append(f"{host}: {error.__class__.__name__}")
+        except OSError as error:
+            raise WorkbookError(
+                f"cannot write {path.name} ({error.strerror}): free some space in data/cache "
+                "or point WORKBOOK_DATA to another disk"
+            ) from error
+        else:
+            if not expected:
+                _pin(name, path)
+            return path
     raise _unreachable(name, "; ".join(faults))
 
 

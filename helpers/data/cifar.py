@@ -42,22 +42,13 @@ def load(name: str = "cifar10", split: str = "test", n: int | None = None) -> Im
         return folders.load(asset.path, split, n, size=32, name=name, note=asset.note)
     folder, train_files, test_file, meta_file, label_key, names_key = _ARCHIVES[name]
     wanted = [test_file] if split == "test" else train_files
-    try:
+    with folders.official(asset.path, f"the official {name} archive, or damaged"):
         with tarfile.open(asset.path) as archive:
             batches = [_unpickle(archive, f"{folder}/{file}") for file in wanted]
             names = _unpickle(archive, f"{folder}/{meta_file}")[names_key]
         pixels = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
         labels = np.concatenate([batch[label_key] for batch in batches])
-    except (*folders.DAMAGED, pickle.UnpicklingError, KeyError, ValueError, TypeError) as error:
-        raise WorkbookError(
-            f"{asset.path.name} is not the official {name} archive, or damaged: delete it and "
-            "download it again"
-        ) from error
-    rows = np.arange(len(labels))
-    held_out = rows % folders.HELD_OUT == folders.HELD_OUT - 1
-    if split != "test":
-        rows = rows[held_out if split == "validation" else ~held_out]
-    rows = rows[:n]
+    rows = folders.part(list(range(len(labels))), split)[:n]
     return ImageSet(
         name=name,
         split=split,

@@ -4,6 +4,7 @@ A folder, a zip or a tar archive are read alike. Archives are read in memory, ne
 """
 
 import lzma
+import pickle
 import tarfile
 import zipfile
 import zlib
@@ -28,7 +29,7 @@ DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
     UnicodeDecodeError, NotImplementedError, RuntimeError,  # zip: names, methods, flags
 )  # fmt: skip
-HELD_OUT = 20  # every 20th training image is kept for validation
+_HELD_OUT = 20  # every 20th training image is kept for validation
 
 
 def load(
@@ -61,7 +62,7 @@ def load(
         chosen = [
             (label, file.removeprefix(f"{folder}/"), read(file))
             for label, images in enumerate(classes.values())
-            for file in _part(images, split)[:per_class]
+            for file in part(images, split)[:per_class]
         ]
     return ImageSet(
         name=name,
@@ -117,11 +118,11 @@ def _is_image(file: str) -> bool:
     return splitext(file)[1].lower() in SUFFIXES
 
 
-def _part(images: list, split: str) -> list:
-    """Divide a class of the training folder into training and validation images."""
+def part(images: list, split: str) -> list:
+    """Return the images of a split, which are sorted: validation images are training images."""
     if split == "test":
         return images
-    held_out = images[HELD_OUT - 1 :: HELD_OUT] or images[-1:]
+    held_out = images[_HELD_OUT - 1 :: _HELD_OUT] or images[-1:]
     if split == "validation":
         return held_out
     return sorted(set(images).difference(held_out)) or images
@@ -207,6 +208,17 @@ def _opened(
     except DAMAGED as error:
         raise WorkbookError(
             f"{path.name} is neither a folder nor a whole zip or tar archive: make it again"
+        ) from error
+
+
+@contextmanager
+def official(path: Path, what: str) -> Iterator[None]:
+    """Say of a downloaded archive that cannot be read that it is not ``what`` it should be."""
+    try:
+        yield
+    except (*DAMAGED, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+        raise WorkbookError(
+            f"{path.name} is not {what}: delete it and download it again"
         ) from error
 
 

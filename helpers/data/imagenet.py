@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from skimage.draw import polygon2mask
 from torchvision.models import ResNet18_Weights
 
 from helpers.data import assets
-from helpers.data.folders import DAMAGED, decode
+from helpers.data.folders import decode, official
 from helpers.data.images import ImageSet
 from helpers.run import files
 from helpers.run.errors import WorkbookError
@@ -48,52 +48,39 @@ def load_ten(size: int = 224) -> ImageSet:
     """
     fetched = [assets.fetch(name) for name in TEN]
     pixels = [decode(a.path.read_bytes(), a.path.name, size, crop=0.875) for a in fetched]
-    drawn = [rasterise(outline(name), size) for name in TEN]
-    ten = _image_set("imagenet_ten", pixels, list(TEN.values()), list(TEN), fetched[0].note)
-    return replace(ten, masks=torch.from_numpy(np.stack(drawn)))
+    masks = torch.from_numpy(np.stack([rasterise(outline(name), size) for name in TEN]))
+    return _image_set("imagenet_ten", pixels, TEN.values(), TEN, note=fetched[0].note, masks=masks)
 
 
-def load_samples(n: int | None = None, size: int = 224) -> ImageSet:
+def load_samples(n: int | None = None) -> ImageSet:
     """Load ``n`` of the 1,000 sample images, evenly spread over the classes; all if None.
 
     Raises:
         WorkbookError: the archive does not hold one image for each of the 1,000 classes.
     """
     asset = assets.fetch("imagenet_samples")
-    try:
-        with zipfile.ZipFile(asset.path) as archive:
-            found = {
-                match[0]: name
-                for name in archive.namelist()
-                if (match := re.match(r"n\d{8}(?=_)", PurePosixPath(name).name))
-            }
-            if len(found) != len(CLASSES):
-                raise WorkbookError(
-                    f"{asset.path.name} holds images of {len(found)} classes instead of 1,000: "
-                    "delete it and download it again"
-                )
-            rows = np.linspace(0, len(found) - 1, n or len(found)).round().astype(int)
-            ids = [sorted(found)[row] for row in rows]
-            pixels = [decode(archive.read(found[i]), found[i], size, crop=0.875) for i in ids]
-    except DAMAGED as error:
-        raise WorkbookError(
-            f"{asset.path.name} is not a whole zip archive: delete it and download it again"
-        ) from error
-    return _image_set("imagenet_samples", pixels, rows.tolist(), ids, asset.note)
+    with official(asset.path, "a whole zip archive"), zipfile.ZipFile(asset.path) as archive:
+        found = {
+            match[0]: name
+            for name in archive.namelist()
+            if (match := re.match(r"n\d{8}(?=_)", PurePosixPath(name).name))
+        }
+        if len(found) != len(CLASSES):
+            raise WorkbookError(
+                f"{asset.path.name} holds images of {len(found)} classes instead of 1,000: "
+                "delete it and download it again"
+            )
+        rows = np.linspace(0, len(found) - 1, n or len(found)).round().astype(int).tolist()
+        ids = [sorted(found)[row] for row in rows]
+        pixels = [decode(archive.read(found[i]), found[i], 224, crop=0.875) for i in ids]
+    return _image_set("imagenet_samples", pixels, rows, ids, note=asset.note)
 
 
 def _image_set(
-    name: str, pixels: list[np.ndarray], labels: list[int], ids: list[str], note: str
+    name: str, pixels: list[np.ndarray], labels: Iterable[int], ids: Iterable[str], **known: object
 ) -> ImageSet:
-    return ImageSet(
-        name=name,
-        split="test",
-        pixels=torch.from_numpy(np.stack(pixels)),
-        labels=torch.tensor(labels),
-        class_names=CLASSES,
-        ids=tuple(ids),
-        note=note,
-    )
+    stacked, labels = torch.from_numpy(np.stack(pixels)), torch.tensor([*labels])
+    return ImageSet(name, "test", stacked, labels, CLASSES, tuple(ids), **known)
 
 
 # ---- where the objects of the ten images are: outlines in data/masks, drawn by hand -------------
@@ -144,14 +131,12 @@ def rasterise(drawn: Outline, size: int, crop: float = 0.875) -> np.ndarray:
     """
     side = crop * min(drawn.width, drawn.height)
     corner = np.array([drawn.width - side, drawn.height - side]) / 2
-    canvas = np.zeros((size, _SUPERSAMPLE, size, _SUPERSAMPLE), bool)
+    canvas = np.zeros((size * _SUPERSAMPLE, size * _SUPERSAMPLE), bool)
     for polygon in drawn.polygons:
         # scikit-image counts from the centre of the first pixel.
         x, y = ((np.array(polygon) - corner) * (size * _SUPERSAMPLE / side) - 0.5).T
-        canvas |= polygon2mask((size * _SUPERSAMPLE,) * 2, np.stack([y, x], 1)).reshape(
-            canvas.shape
-        )
-    return canvas.mean(axis=(1, 3)) >= 0.5
+        canvas |= polygon2mask(canvas.shape, np.stack([y, x], 1))
+    return canvas.reshape(size, _SUPERSAMPLE, size, _SUPERSAMPLE).mean(axis=(1, 3)) >= 0.5
 
 
 def mask_notes() -> dict[str, str]:

@@ -18,8 +18,8 @@ from sklearn.datasets._twenty_newsgroups import (
 )
 
 from helpers.data import assets
-from helpers.data.folders import DAMAGED
-from helpers.run.errors import WorkbookError, unknown
+from helpers.data.folders import official
+from helpers.run.errors import unknown
 
 NEWSGROUPS = "newsgroups20"
 PARTS = ("header", "subject", "quotes", "footer", "body")
@@ -115,7 +115,7 @@ def load_newsgroups(split: str = "test") -> TextSet:
         raise unknown("split of the newsgroups", split, ("train", "test"))
     asset = assets.fetch(NEWSGROUPS)
     articles = []
-    try:
+    with official(asset.path, "the 20news-bydate archive, or damaged"):
         with tarfile.open(asset.path) as archive:
             for member in archive:
                 folder, *place = member.name.split("/")
@@ -123,10 +123,8 @@ def load_newsgroups(split: str = "test") -> TextSet:
                     group, number = place
                     text = archive.extractfile(member).read().decode("latin-1")
                     articles.append((group, int(number), text))
-    except (*DAMAGED, ValueError) as error:
-        raise WorkbookError(_damaged(asset.path.name)) from error
-    if not articles:
-        raise WorkbookError(_damaged(asset.path.name))
+        if not articles:
+            raise tarfile.ReadError("there are no articles")
     articles.sort()
     names = sorted({group for group, _, _ in articles})
     return TextSet(
@@ -138,7 +136,3 @@ def load_newsgroups(split: str = "test") -> TextSet:
         ids=tuple(f"{group}/{number}" for group, number, _ in articles),
         note=asset.note,
     )
-
-
-def _damaged(file: str) -> str:
-    return f"{file} is not the 20news-bydate archive, or damaged: delete it and download it again"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import joblib
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from pandas import DataFrame
 from torch import Tensor, nn
+from torchvision.transforms.functional import normalize
 
 from helpers.data import ImageSet, assets
 from helpers.dissect import units
@@ -75,52 +76,39 @@ class Encoder:
 
         def compute() -> Tensor:
             network, _ = self._loaded
-            size = network.visual.image_size
-            size = size if isinstance(size, tuple) else (size, size)
-            mean, std = (
-                torch.tensor(getattr(network.visual, f"image_{name}")).view(3, 1, 1)
-                for name in ("mean", "std")
-            )
+            seen = network.visual
+            size = seen.image_size if isinstance(seen.image_size, tuple) else (seen.image_size,) * 2
             parts = []
             for batch in images.split(batch_size):
                 if batch.shape[-2:] != size:
                     batch = F.interpolate(batch, size, mode="bicubic", antialias=True)
-                batch = (batch.clip(0, 1) - mean) / std
-                parts.append(network.encode_image(batch.to(_device_of(network))).float().cpu())
+                batch = normalize(batch.clip(0, 1), seen.image_mean, seen.image_std)
+                parts.append(network.encode_image(batch.to(best_device())).float().cpu())
             return F.normalize(torch.cat(parts), dim=1)
 
         return recorded("images", content(self.name, images), compute)
 
     @torch.inference_mode()
-    def words(self, words: Sequence[str], template: str = "{}", batch_size: int = 512) -> Tensor:
+    def words(self, words: Sequence[str], template: str = "{}") -> Tensor:
         """Return float32 [words, D] of unit length.
 
-        Args:
-            words: the concept set.
-            template: the text around each, such as ``"a photo of {}"``; CLIP-Dissect uses none.
-            batch_size: texts per pass.
+        CLIP-Dissect puts no text around a word; a template such as ``"a photo of {}"`` does.
         """
         if not words:
             raise WorkbookError("the concept set is empty: give at least one word")
 
         def compute() -> Tensor:
             network, tokenizer = self._loaded
-            texts = [template.format(word) for word in words]
-            parts = [
-                network.encode_text(tokenizer(texts[i : i + batch_size]).to(_device_of(network)))
-                for i in range(0, len(texts), batch_size)
-            ]
+            tokens = tokenizer([template.format(word) for word in words]).to(best_device())
+            parts = [network.encode_text(some) for some in tokens.split(512)]
             return F.normalize(torch.cat(parts).float().cpu(), dim=1)
 
         return recorded("words", content(self.name, template, list(words)), compute)
 
 
-def images_by_words(images: Tensor, words: Tensor, chunk: int = 4096) -> Tensor:
+def images_by_words(images: Tensor, words: Tensor) -> Tensor:
     """Return the cosines of embeddings [N, D] and [W, D] of unit length, float32 [N, W]."""
-    table = images.new_empty(len(images), len(words))
-    for start in range(0, len(words), chunk):
-        table[:, start : start + chunk] = images @ words[start : start + chunk].T
-    return table
+    return images @ words.T
 
 
 def unit_activations(
@@ -137,15 +125,13 @@ def unit_activations(
         recording.find_layer(classifier, layer)
     about = (classifier.name, classifier.input_size, str(classifier.mean), str(classifier.std))
     key = content(*about, classifier.network, images)
-    found: dict[str, Tensor] = {}
 
-    def compute(layer: str) -> Tensor:
-        if not found:
-            found.update(recording.unit_means(classifier, layers, images, batch_size))
-        return found[layer]
+    @cache
+    def means() -> dict[str, Tensor]:
+        return recording.unit_means(classifier, layers, images, batch_size)
 
     return {
-        layer: recorded("units", f"{layer} {key}", lambda layer=layer: compute(layer))
+        layer: recorded("units", f"{layer} {key}", lambda layer=layer: means()[layer])
         for layer in layers
     }
 
@@ -153,7 +139,7 @@ def unit_activations(
 def clip_dissect(
     activations: Mapping[str, Tensor], table: Tensor, words: Sequence[str], *, name: str,
     similarity: str = "soft_wpmi", category: Callable[[str], str] = category_of,
-    shuffle: int | None = None, note: str = "", **parameters,
+    shuffle: int | None = None, **parameters,
 ) -> DataFrame:  # fmt: skip
     """Label every unit with a word: CLIP-Dissect, once the activations and the table are there.
 
@@ -166,7 +152,6 @@ def clip_dissect(
         category: maps a word to its category.
         shuffle: a seed; the images of the table are then put into another order than those of
             the activations. What labels score now is what they score by chance.
-        note: provenance, if there is any to tell.
         parameters: of the similarity, such as ``top_k``.
 
     Returns:
@@ -179,21 +164,14 @@ def clip_dissect(
     if similarity not in SIMILARITIES:
         raise unknown("similarity", similarity, SIMILARITIES)
     if shuffle is not None:
-        order = torch.randperm(len(table), generator=torch.Generator().manual_seed(shuffle))
-        table = table[order]
+        table = table[torch.randperm(len(table), generator=torch.Generator().manual_seed(shuffle))]
     score = SIMILARITIES[similarity]
     scores = {layer: score(found, table, **parameters) for layer, found in activations.items()}
-    return units.from_scores(name, scores, words, category, note)
+    return units.from_scores(name, scores, words, category)
 
 
 def crops_of_class(images: ImageSet, class_name: str, n: int, seed: int = 0) -> Tensor:
-    """Return a probe set of one class: random crops, some mirrored, of its images.
-
-    Args:
-        images: any set with that class.
-        class_name: one of its names.
-        n: how many crops.
-        seed: of the crops.
+    """Return a probe set of one class: n random crops, some mirrored, of its images.
 
     Returns:
         float32 [n, 3, H, W] in [0, 1]; a crop covers 30 to 100 % of its image.
@@ -248,7 +226,3 @@ def content(*parts: str | int | list[str] | Tensor | nn.Module) -> str:
 
 def _computed(kind: str, key: str, compute: Callable[[], Tensor]) -> np.ndarray:
     return compute().numpy()
-
-
-def _device_of(network) -> torch.device:
-    return next(network.parameters()).device

@@ -6,6 +6,7 @@ set, scaled up to the size of the labels, and compared with the pixels of every 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,36 +53,29 @@ class Dissection:
         """Return per unit the largest IoU (or ``chance``) and the index of its concept."""
         return (self.iou if iou is None else iou).max(dim=1)
 
-    def detectors(self, at_least: float = DETECTOR, iou: Tensor | None = None) -> dict[int, int]:
-        """Return unit -> index of its best concept, for the units above the cut."""
+    def detectors(self, iou: Tensor | None = None) -> dict[int, int]:
+        """Return unit -> index of its best concept, for the units above :data:`DETECTOR`."""
         value, concept = self.best(iou)
-        return {u: int(concept[u]) for u in (value > at_least).nonzero()[:, 0].tolist()}
+        return {u: int(concept[u]) for u in (value > DETECTOR).nonzero()[:, 0].tolist()}
 
-    def count(self, by: str = "category", at_least: float = DETECTOR,
-              iou: Tensor | None = None) -> dict[str, int]:  # fmt: skip
+    def count(self, by: str = "category") -> dict[str, int]:
         """Return how many units detect each ``"category"`` or each ``"concept"``."""
-        counts: dict[str, int] = {}
-        for c in self.detectors(at_least, iou).values():
-            category, concept = self.concepts[c]
-            name = category if by == "category" else f"{category}: {concept}"
-            counts[name] = counts.get(name, 0) + 1
-        return counts
+        found = (self.concepts[c] for c in self.detectors().values())
+        return Counter(concept[0] if by == "category" else ": ".join(concept) for concept in found)
 
 
 def dissect(
     classifier: Classifier, layers: Sequence[str], probe: ImageSet, *, share: float = SHARE,
-    batch_size: int = 50, keep: int = 20_000, seed: int = 0,
+    batch_size: int = 50,
 ) -> dict[str, Dissection]:  # fmt: skip
     """Dissect layers with a probe set whose pixels are labelled, in two passes over it.
 
     Args:
-        classifier: any; outputs of its layers must be maps, or tokens that it turns into maps.
-        layers: dotted names.
+        layers: dotted names, of layers whose outputs are maps, or tokens that the classifier
+            turns into maps.
         probe: images with ``concepts``, such as Shapes.
         share: of a unit's activations that lie above its threshold.
         batch_size: images per pass.
-        keep: activations held per unit for the threshold, see :func:`thresholds`.
-        seed: of the shuffled labels.
 
     Raises:
         WorkbookError: unknown layer, a layer without maps, a probe set without pixel labels.
@@ -91,40 +85,33 @@ def dissect(
             f"{probe.name} has no pixel labels: use a probe set that has, such as shapes"
         )
     concepts = tuple((c, name) for c, names in probe.concept_names.items() for name in names)
-    rows = torch.randperm(len(probe), generator=torch.Generator().manual_seed(seed))
-    cut = thresholds(classifier, layers, probe.images, share, batch_size, keep)
+    rows = torch.randperm(len(probe), generator=torch.Generator().manual_seed(0))
+    cut = thresholds(classifier, layers, probe.images, share, batch_size)
     # Per layer [units, pixels with the concept | with a shuffled label | all where the unit is on].
-    counts = {
-        layer: torch.zeros(len(cut[layer]), 2 * len(concepts) + 1, dtype=torch.float64)
-        for layer in layers
-    }
+    columns = [len(concepts), len(concepts), 1]
+    counts = {layer: torch.zeros(len(cut[layer]), sum(columns)).double() for layer in layers}
     n_pixels = torch.zeros(len(concepts), dtype=torch.float64)
     image = 0
     for batch in _maps(classifier, layers, probe.images, batch_size):
         for i in range(len(next(iter(batch.values())))):
             labels, shuffled = (_indicators(probe[int(row)]) for row in (image, rows[image]))
             n_pixels += labels.sum(dim=0)
-            columns = torch.cat([labels, shuffled, torch.ones(len(labels), 1)], dim=1)
+            pixels = torch.cat([labels, shuffled, torch.ones(len(labels), 1)], dim=1)
             for layer, maps in batch.items():
                 # Scaling up makes nothing brighter: most maps are nowhere on.
                 units = (maps[i].amax(dim=(1, 2)) > cut[layer]).nonzero()[:, 0]
                 if not len(units):
                     continue
                 on = upscale(maps[i : i + 1, units], probe.size)[0] > cut[layer][units, None, None]
-                counts[layer][units] += (on.flatten(1).float() @ columns).double()
+                counts[layer][units] += (on.flatten(1).float() @ pixels).double()
             image += 1
     total = len(probe) * probe.size[0] * probe.size[1]
-
     found = {}
     for layer in layers:
-        both, by_chance, on = counts[layer].split([len(concepts), len(concepts), 1], dim=1)
-        found[layer] = Dissection(
-            layer, concepts, cut[layer], *(
-                (common / (on + n_pixels - common).clamp(min=1)).float()
-                for common in (both, by_chance)
-            ),
-            area=(n_pixels / total).float(), on=(on[:, 0] / total).float(),
-        )  # fmt: skip
+        *common, on = counts[layer].split(columns, dim=1)
+        iou, chance = ((both / (on + n_pixels - both).clamp(min=1)).float() for both in common)
+        area, on = (n_pixels / total).float(), (on[:, 0] / total).float()
+        found[layer] = Dissection(layer, concepts, cut[layer], iou, chance, area, on)
     return found
 
 
@@ -216,13 +203,11 @@ def _maps(
             yield found
 
 
-def labels(
-    name: str, dissections: Mapping[str, Dissection], at_least: float = DETECTOR
-) -> DataFrame:
+def labels(name: str, dissections: Mapping[str, Dissection]) -> DataFrame:
     """Return a table of :mod:`.units`: detectors are called "category: concept", others nothing."""
     words = [": ".join(concept) for concept in next(iter(dissections.values())).concepts]
     scores = {
-        layer: d.iou.masked_fill(d.best()[0][:, None] <= at_least, torch.nan)
+        layer: d.iou.masked_fill(d.best()[0][:, None] <= DETECTOR, torch.nan)
         for layer, d in dissections.items()
     }
     return from_scores(name, scores, words, lambda word: word.partition(":")[0])

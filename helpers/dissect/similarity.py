@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -52,8 +53,6 @@ def soft_wpmi(
     time, so that they stay in the processor's cache.
 
     Args:
-        activations: float [images, units].
-        similarity: float [images, words].
         top_k: how many of the most exciting images of a unit count.
         temperature: of the softmax over words.
         lam: how much is taken off for words that describe many units.
@@ -93,15 +92,8 @@ def soft_wpmi(
     return log_prob
 
 
-def wpmi(
-    activations: Tensor, similarity: Tensor, top_k: int = 28, temperature: float = 2.0,
-    lam: float = 0.6, min_prob: float = 1e-7,
-) -> Tensor:  # fmt: skip
-    """Return the weighted pointwise mutual information: each of the top images counts fully.
-
-    :func:`soft_wpmi` with every :math:`p_k = 1`.
-    """
-    return soft_wpmi(activations, similarity, top_k, temperature, lam, 1.0, 1.0, min_prob)
+# Each of the top images counts fully: every p_k is 1.
+wpmi = partial(soft_wpmi, top_k=28, temperature=2.0, lam=0.6, p_start=1.0, p_end=1.0)
 
 
 @torch.inference_mode()
@@ -137,8 +129,6 @@ def rank_reorder(
     mean similarity to the power ``scale_power``. The mean over random orders is exact, not drawn.
 
     Args:
-        activations: float [images, units].
-        similarity: float [images, words].
         top_fraction: share of the images that count; at least two.
         power, scale_power: see above.
         min_similarity: words with a lower mean similarity to the top images are taken to have it.

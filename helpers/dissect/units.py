@@ -34,7 +34,7 @@ COLUMNS = ["layer", "unit", "label", "score", "category"]
 
 def from_scores(
     name: str, scores: Mapping[str, Tensor], words: Sequence[str],
-    category: Callable[[str], str] = concepts.category, note: str = "",
+    category: Callable[[str], str] = concepts.category,
 ) -> DataFrame:  # fmt: skip
     """Give each unit the word with its largest score.
 
@@ -43,7 +43,6 @@ def from_scores(
         scores: per layer float [units, words]; a row of NaN gives no label.
         words: one for each column.
         category: maps a word to its category.
-        note: provenance, if there is any to tell.
 
     Raises:
         WorkbookError: words and columns differ in number.
@@ -55,10 +54,9 @@ def from_scores(
         silent = table.isnan().all(dim=1).tolist()
         best, which = table.nan_to_num(nan=-math.inf).max(dim=1)
         for unit, (score, word) in enumerate(zip(best.tolist(), which.tolist(), strict=True)):
-            label = (None, math.nan, None) if silent[unit] else (
-                words[word], score, category(words[word]))  # fmt: skip
-            rows.append((layer, unit, *label))
-    return _named(DataFrame(rows, columns=COLUMNS), name, note)
+            named = (words[word], score, category(words[word]))
+            rows.append((layer, unit, *((None, math.nan, None) if silent[unit] else named)))
+    return _named(DataFrame(rows, columns=COLUMNS), name)
 
 
 def read_csv(path: Path, name: str, note: str = "") -> DataFrame:
@@ -170,7 +168,7 @@ def compare(a: DataFrame, b: DataFrame, category: str | None = None) -> Differen
     return Difference(first - second, first & second, second - first)
 
 
-def _named(table: DataFrame, name: str, note: str) -> DataFrame:
+def _named(table: DataFrame, name: str, note: str = "") -> DataFrame:
     table = table[COLUMNS]
     table.attrs = {"name": name, "note": note}
     return table

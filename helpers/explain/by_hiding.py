@@ -49,57 +49,40 @@ def lime_weights(
     samples: int, seed: int,
 ) -> Tensor:  # fmt: skip
     """Fit a linear model to the probabilities of hidden versions (Ribeiro et al. 2016)."""
-    explainer = lime.LimeImageExplainer(feature_selection="none", seed=seed)
     predictor, found = Predictor(classifier), []  # made ready once, for all images
     for image, c, labels in zip(images, classes.tolist(), segments, strict=True):
-        explanation = explainer.explain_instance(
-            image.permute(1, 2, 0).numpy(), predictor, labels=(c,), top_labels=None,
-            hide_color=mean_colour(image).flatten().numpy(), num_samples=samples,
-            segmentation_fn=lambda _image, labels=labels: np.asarray(labels), progress_bar=False,
+        around = lime.draw(
+            predictor, image, num_samples=samples, seed=seed,
+            hide_color=mean_colour(image).flatten().numpy(),
+            segmentation_fn=lambda _image, labels=labels: np.asarray(labels),
         )  # fmt: skip
-        found.append(lime.heatmap(explanation, c))
+        found.append(lime.heatmap(lime.refit(around, c, feature_selection="none"), c))
     return torch.stack(found)
 
 
-def exact_shapley(
-    classifier: Classifier, images: Tensor, classes: Tensor, segments: Sequence[ArrayLike]
-) -> Tensor:
-    """Return the exact Shapley values of the superpixels (Shapley 1953)."""
-    return _painted(shapley.exact, classifier, images, classes, segments)
+def _shapley(solve: Callable[[shapley.Game, int, int, int], Tensor]) -> Callable[..., Tensor]:
+    """Return the method that paints superpixels with their values in the game they play.
+
+    Args:
+        solve: takes a game, its number of players, the number of samples and a seed.
+    """
+
+    def maps(
+        classifier: Classifier, images: Tensor, classes: Tensor, segments: Sequence[ArrayLike],
+        samples: int, seed: int,
+    ) -> Tensor:  # fmt: skip
+        found = []
+        for image, c, given in zip(images, classes.tolist(), segments, strict=True):
+            labels = torch.as_tensor(np.asarray(given)).long()
+            game = shapley.superpixel_game(classifier, image, c, labels, mean_colour(image))
+            found.append(solve(game, int(labels.max()) + 1, samples, seed)[labels])
+        return torch.stack(found)
+
+    return maps
 
 
-def sampled_shapley(
-    classifier: Classifier, images: Tensor, classes: Tensor, segments: Sequence[ArrayLike],
-    samples: int, seed: int,
-) -> Tensor:  # fmt: skip
-    """Return Shapley values from random orders (Castro et al. 2009)."""
-
-    def solve(game: shapley.Game, k: int) -> Tensor:
-        return shapley.sampled(game, k, max(1, samples // k), seed)
-
-    return _painted(solve, classifier, images, classes, segments)
-
-
-def kernel_shap(
-    classifier: Classifier, images: Tensor, classes: Tensor, segments: Sequence[ArrayLike],
-    samples: int, seed: int,
-) -> Tensor:  # fmt: skip
-    """Return Shapley values from a linear model of coalitions (Lundberg & Lee 2017)."""
-
-    def solve(game: shapley.Game, k: int) -> Tensor:
-        return shapley.kernel(game, k, samples, seed)
-
-    return _painted(solve, classifier, images, classes, segments)
-
-
-def _painted(
-    solve: Callable[[shapley.Game, int], Tensor], classifier: Classifier, images: Tensor,
-    classes: Tensor, segments: Sequence[ArrayLike],
-) -> Tensor:  # fmt: skip
-    """Play a game on each image's superpixels, and paint each with its value."""
-    found = []
-    for image, c, given in zip(images, classes.tolist(), segments, strict=True):
-        labels = torch.as_tensor(np.asarray(given)).long()
-        game = shapley.superpixel_game(classifier, image, c, labels, mean_colour(image))
-        found.append(solve(game, int(labels.max()) + 1)[labels])
-    return torch.stack(found)
+exact_shapley = _shapley(lambda game, k, _samples, _seed: shapley.exact(game, k))
+sampled_shapley = _shapley(
+    lambda game, k, samples, seed: shapley.sampled(game, k, max(1, samples // k), seed)
+)
+kernel_shap = _shapley(shapley.kernel)

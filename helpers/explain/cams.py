@@ -29,8 +29,7 @@ def heatmaps(
     Args:
         kind: the method, a class of the library or of this module.
         classifier: with a network in eval mode, see :func:`.recording.frozen`.
-        images: float [N, 3, H, W] in [0, 1].
-        classes: int [N].
+        images, classes: float [N, 3, H, W] in [0, 1], and int [N].
         layer: dotted name or module; the target layer if None.
         batch_size: images per pass at the most.
 

@@ -7,12 +7,13 @@ Both follow the library's call convention (``pytorch_grad_cam``), several images
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pytorch_grad_cam.base_cam import BaseCAM
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from helpers.nets.folding import agree, fast_layout, fold, trace
 from helpers.nets.parts import Parts, Rest
@@ -33,8 +34,6 @@ class Recorder:
     differentiated.
 
     Args:
-        model: the network.
-        layers: the target layers.
         reshape_transform: turns a layer's output into maps [N, C, h, w], for transformers.
     """
 
@@ -73,7 +72,14 @@ class Recorder:
 
 
 class _GradientFreeCAM(BaseCAM):
-    """What the two methods share: one recorded pass, then many scores, all without gradients."""
+    """What the two methods share: one recorded pass, then many scores, all without gradients.
+
+    Args:
+        model: maps images [N, 3, H, W] to logits [N, K]; put into eval mode.
+        target_layers: layers that put out maps [N, C, h, w].
+        reshape_transform: turns another output, of which channels are the last axis, into maps.
+        batch_size: changed images per pass at the most; fewer where images are large.
+    """
 
     def __init__(
         self, model: nn.Module, target_layers: list[nn.Module],
@@ -89,13 +95,10 @@ class _GradientFreeCAM(BaseCAM):
         """Return heatmaps float32 [N, H, W] in [0, 1]; called by ``__call__``."""
         return super().forward(input_tensor, targets, eigen_smooth)
 
-    def _per_pass(self, images: Tensor) -> int:
-        return max(1, min(self.batch_size, _PIXELS // images[0, 0].numel()))
-
     def _split(self, images: Tensor, live: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Split the live channels bool [N, C] into passes: image and channel indices."""
         rows, channels = live.nonzero(as_tuple=True)
-        size = self._per_pass(images)
+        size = max(1, min(self.batch_size, _PIXELS // images[0, 0].numel()))
         return zip(rows.split(size), channels.split(size), strict=True)
 
     @staticmethod
@@ -120,20 +123,11 @@ class AblationCAM(_GradientFreeCAM):
 
     A weight is a small difference of scores: where a channel moves the score by less than about
     1e-4 of it, float32 leaves few digits of the weight, here as in the library.
-
-    Args:
-        model: maps images [N, 3, H, W] to logits [N, K]; put into eval mode.
-        target_layers: layers that put out maps [N, C, h, w].
-        reshape_transform: turns another output, of which channels are the last axis, into maps.
-        batch_size: ablations per pass at the most; fewer where images are large.
     """
 
-    def __init__(
-        self, model: nn.Module, target_layers: list[nn.Module],
-        reshape_transform: Reshape | None = None, batch_size: int = 64,
-    ) -> None:  # fmt: skip
-        super().__init__(model, target_layers, reshape_transform, batch_size)
-        self._parts = {layer: Parts(model, layer) for layer in target_layers}
+    @cached_property
+    def _parts(self) -> dict[nn.Module, Parts]:
+        return {layer: Parts(self.model, layer) for layer in self.target_layers}
 
     def get_cam_weights(
         self, input_tensor: Tensor, target_layer: nn.Module, targets: list,
@@ -181,20 +175,11 @@ class ScoreCAM(_GradientFreeCAM):
     weights are the softmax over channels of the masked images' scores (algorithm 1; the score
     of the baseline image is common to all channels and cancels). Masks exist for one batch at
     a time, filled across images. A constant map masks everything: all such share one pass.
-
-    Args:
-        model: maps images [N, 3, H, W] to logits [N, K]; put into eval mode.
-        target_layers: layers that put out maps [N, C, h, w].
-        reshape_transform: turns another output into maps.
-        batch_size: masked images per pass at the most; fewer where they are large.
     """
 
-    def __init__(
-        self, model: nn.Module, target_layers: list[nn.Module],
-        reshape_transform: Reshape | None = None, batch_size: int = 64,
-    ) -> None:  # fmt: skip
-        super().__init__(model, target_layers, reshape_transform, batch_size)
-        self._graph = trace(model)
+    @cached_property
+    def _graph(self) -> fx.Graph | None:
+        return trace(self.model)
 
     def get_cam_weights(
         self, input_tensor: Tensor, target_layer: nn.Module, targets: list,

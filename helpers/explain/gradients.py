@@ -42,10 +42,6 @@ def guided_backprop(
     The largest hundredth is capped, as is usual (Smilkov et al. 2017, section 3.1): one pixel in
     a thousand would otherwise set the scale, and leave the map black.
 
-    Args:
-        images: float [N, 3, H, W] in [0, 1].
-        classes: int [N].
-
     Returns:
         float [N, h, w] of the network's input size.
 

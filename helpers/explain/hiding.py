@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from helpers.run.errors import WorkbookError
 # Pixels per pass. On a CPU larger passes leave the caches, and their maps are so large that
 # the system hands out fresh memory for each; a GPU wants to be filled.
 _PIXELS = {"cpu": 6 * 224 * 224, "cuda": 256 * 224 * 224}
+
+_passes = partial(tqdm, desc="LIME", unit="pass", leave=False)
 
 
 def hidden_image(image: np.ndarray, segments: np.ndarray, hide_color: object) -> np.ndarray:
@@ -55,9 +58,8 @@ class Predictor:
     BatchNorm is folded into the convolutions; on a CPU, convolutions and activations are one
     step and images lie channels last. All this only where it changes the logits by rounding.
 
-    Args:
-        classifier: explained in eval mode; its network is left as it is.
-        bf16: compute in bfloat16, of three digits: faster on hardware that has it.
+    The classifier's own network is left as it is. bfloat16 has three digits, and is faster on
+    hardware that has it.
     """
 
     def __init__(self, classifier: Classifier, bf16: bool = False) -> None:
@@ -68,7 +70,7 @@ class Predictor:
     @torch.inference_mode()
     def __call__(
         self, image: np.ndarray, hidden: np.ndarray, segments: np.ndarray, states: np.ndarray,
-        batch_size: int | None = None, progress: Callable[[int], object] = lambda _n: None,
+        batch_size: int | None, progress_bar: bool,
     ) -> np.ndarray:  # fmt: skip
         """Return class probabilities float32 [M, K], one row per state.
 
@@ -78,7 +80,7 @@ class Predictor:
             segments: int [H, W], 0 to k-1.
             states: bool [M, k], True where a superpixel is shown.
             batch_size: images per pass; what suits the device if None.
-            progress: told the number of images after each pass.
+            progress_bar: count the passes.
         """
         classifier = self.classifier
         pair = torch.stack([_as_tensor(image), _as_tensor(hidden)]).to(classifier.device)
@@ -88,23 +90,20 @@ class Predictor:
         network = self._ready(pair if at_once else classifier.preprocess(pair))
         place = torch.from_numpy(segments).to(pair.device)
         shown = torch.from_numpy(states).to(pair.device)
+        pixels = _PIXELS.get(pair.device.type, _PIXELS["cpu"])
+        per_pass = max(1, min(512, pixels // classifier.input_size**2))
         rows = []
-        for some in shown.split(batch_size or self._per_pass()):
+        for some in _passes(shown.split(batch_size or per_pass), disable=not progress_bar):
             images = torch.where(some[:, place].unsqueeze(1), pair[0], pair[1])
             if not at_once:
                 images = classifier.preprocess(images)
             rows.append(network(self._laid_out(images)).float().softmax(dim=1).cpu())
-            progress(len(some))
         probabilities = torch.cat(rows)
         if not probabilities.isfinite().all():
             raise WorkbookError(
                 f"{classifier.name} answers NaN: its weights are damaged; load them again"
             )
         return probabilities.numpy()
-
-    def _per_pass(self) -> int:
-        pixels = _PIXELS.get(self.classifier.device.type, _PIXELS["cpu"])
-        return max(1, min(512, pixels // self.classifier.input_size**2))
 
     def _ready(self, pair: Tensor) -> nn.Module:
         """Return the fastest form of the network that is the same function and runs here."""
@@ -136,15 +135,13 @@ def _fast_forms(network: nn.Module, device: torch.device) -> Iterator[nn.Module]
 
 def by_function(
     function: Callable[[np.ndarray], np.ndarray], image: np.ndarray, hidden: np.ndarray,
-    segments: np.ndarray, states: np.ndarray, batch_size: int,
-    progress: Callable[[int], object] = lambda _n: None,
+    segments: np.ndarray, states: np.ndarray, batch_size: int | None, progress_bar: bool,
 ) -> np.ndarray:  # fmt: skip
     """Return what a function of image batches [B, H, W, 3] says, [M, K]; see :class:`Predictor`."""
-    rows = []
-    for start in range(0, len(states), batch_size):
-        shown = states[start : start + batch_size][:, segments]
+    rows, size = [], batch_size or 16
+    for start in _passes(range(0, len(states), size), disable=not progress_bar):
+        shown = states[start : start + size][:, segments]
         rows.extend(function(np.where(shown[..., None], image, hidden)))
-        progress(len(shown))
     return np.array(rows)
 
 
@@ -153,18 +150,9 @@ def each_once(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The rows keep their first order, the whole image first.
     """
-    packed = np.ascontiguousarray(np.packbits(states, axis=1))
-    keys = packed.view(f"V{packed.shape[1]}").ravel()
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return states[first[order]], place[which.ravel()]
-
-
-def bar(total: int, wanted: bool) -> tqdm:
-    """Return a progress bar over images."""
-    return tqdm(total=total, desc="LIME", unit="image", leave=False, disable=not wanted)
+    place: dict[bytes, int] = {}
+    which = np.array([place.setdefault(row.tobytes(), len(place)) for row in states])
+    return states[np.unique(which, return_index=True)[1]], which
 
 
 def _as_tensor(image: np.ndarray) -> Tensor:

@@ -6,6 +6,8 @@ The loop, :func:`draw` and :func:`refit`, is in :mod:`.states`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from inspect import signature
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@dataclass
 class LimeImageExplainer:
     """LIME (Ribeiro et al. 2016), eq. 1 with superpixels as interpretable features.
 
@@ -34,26 +37,17 @@ class LimeImageExplainer:
     * Superpixels are numbered 0 to k-1 whatever the segmentation calls them.
     * One seed governs segmentation and sampling, and each explanation begins with it anew.
 
-    Args:
-        kernel_width: of the proximity kernel sqrt(exp(-d^2 / width^2)).
-        kernel: another function of distances and ``kernel_width``.
-        verbose: print the local fit.
-        feature_selection: as in the library; ``"none"`` gives every superpixel a weight, while
-            ``"auto"`` selects forwards as soon as ``num_features`` is 6 or less.
-        seed: of segmentation and sampling.
-        bf16: compute the model in bfloat16.
+    Attributes:
+        kernel_width, kernel, verbose, feature_selection: see :func:`refit`.
+        seed, bf16: see :func:`draw`.
     """
 
-    def __init__(
-        self, kernel_width: float = 0.25, kernel: Callable | None = None, verbose: bool = False,
-        feature_selection: str = "auto", seed: int = 0, bf16: bool = False,
-    ) -> None:  # fmt: skip
-        self.fitting = {
-            "kernel_width": kernel_width, "kernel": kernel, "verbose": verbose,
-            "feature_selection": feature_selection,
-        }  # fmt: skip
-        self.seed = seed
-        self.bf16 = bf16
+    kernel_width: float = 0.25
+    kernel: Callable | None = None
+    verbose: bool = False
+    feature_selection: str = "auto"
+    seed: int = 0
+    bf16: bool = False
 
     def explain_instance(
         self, image: np.ndarray, classifier_fn: Classifier | Predictor | Callable,
@@ -62,23 +56,13 @@ class LimeImageExplainer:
         segmentation_fn: Callable | None = None, distance_metric: str = "cosine",
         model_regressor: object = None, random_seed: int | None = None, progress_bar: bool = True,
     ) -> ImageExplanation:  # fmt: skip
-        """Explain a prediction for one image; the arguments are the library's.
+        """Explain a prediction for one image; what is not named here, see :func:`draw` and refit.
 
         Args:
             image: [H, W, 3] or grey [H, W]; for a classifier uint8, or float in [0, 1].
-            classifier_fn: a classifier, or a function of images [B, H, W, 3] that returns
-                probabilities [B, K].
             labels: the classes to explain where ``top_labels`` is None or 0.
-            hide_color: see :func:`helpers.explain.hiding.hidden_image`.
             top_labels: explain this many classes of the highest probability.
-            num_features: superpixels with a weight, at most; see ``feature_selection``.
-            num_samples: perturbed images, the whole one included.
-            batch_size: images per pass; what suits the device if None.
-            segmentation_fn: of an image [H, W, 3]; :func:`.segments.segment` if None.
-            distance_metric: between perturbations, as in ``sklearn.metrics``.
-            model_regressor: a scikit-learn regressor with ``coef_``; ridge regression if None.
             random_seed: takes the place of the explainer's own seed.
-            progress_bar: show one.
 
         Raises:
             WorkbookError: fewer than four superpixels, or a class out of range, or none.
@@ -95,7 +79,8 @@ class LimeImageExplainer:
             labels = np.argsort(around.probabilities[0])[-top_labels:].tolist()
         explanation = refit(
             around, labels, num_features=num_features, distance_metric=distance_metric,
-            model_regressor=model_regressor, **self.fitting,
+            model_regressor=model_regressor, kernel_width=self.kernel_width, kernel=self.kernel,
+            feature_selection=self.feature_selection, verbose=self.verbose,
         )  # fmt: skip
         if top_labels:
             explanation.top_labels = labels[::-1]
@@ -104,26 +89,22 @@ class LimeImageExplainer:
 
 def explain(
     classifier: Classifier, images: Tensor, classes: Tensor | Iterable[int], *,
-    segments: Iterable | None = None, seed: int = 0, num_samples: int = 1000,
-    progress_bar: bool = False, **parameters: object,
+    segments: Iterable | None = None, bf16: bool = False, feature_selection: str = "none",
+    **parameters: object,
 ) -> list[ImageExplanation]:  # fmt: skip
     """Explain one class of each image with LIME, giving every superpixel a weight.
 
     Args:
-        classifier: the model.
         images: float [N, 3, H, W] in [0, 1].
         classes: int [N], the class index to explain for each image.
         segments: int [N, H, W], the superpixels; :func:`.segments.segment` if None.
-        seed: of segmentation and sampling.
-        num_samples: perturbed images per image.
-        progress_bar: show one for each image.
-        parameters: others of :class:`LimeImageExplainer` (``kernel_width``, …) and of its
-            ``explain_instance`` (``hide_color``, in [0, 1], …).
+        bf16, feature_selection, parameters: of :func:`draw` (``num_samples``, ``seed``,
+            ``hide_color`` in [0, 1], …) and :func:`refit` (``kernel_width``, …).
 
     Returns:
         one explanation per image, whose only class is the one asked for and whose ``score`` is
-        the weighted R^2 of the local fit; read them with :func:`helpers.explain.lime.weights`,
-        :func:`helpers.explain.lime.heatmap` and :func:`helpers.explain.lime.mask`.
+        the weighted R^2 of the local fit; read them with :func:`weights`, :func:`heatmap` and
+        :func:`mask`.
 
     Raises:
         WorkbookError: images, classes and segments of different number, fewer than four
@@ -136,24 +117,13 @@ def explain(
             f"images {list(images.shape)} need as many class indices and segmentations, not "
             f"{len(classes)} and {len(segments)}"
         )
-    own = {
-        name: parameters.pop(name)
-        for name in ("kernel_width", "kernel", "verbose", "bf16")
-        if name in parameters
-    }
-    selection = parameters.pop("feature_selection", "none")
-    explainer = LimeImageExplainer(**own, feature_selection=selection, seed=seed)
-    predictor = Predictor(classifier, explainer.bf16)
-    found = []
+    drawing = {k: parameters.pop(k) for k in signature(draw).parameters if k in parameters}
+    predictor, found = Predictor(classifier, bf16), []
     for image, c, labels in zip(images, classes, segments, strict=True):
         if labels is not None:
-            parameters["segmentation_fn"] = lambda _image, labels=labels: np.asarray(labels)
-        found.append(
-            explainer.explain_instance(
-                image.permute(1, 2, 0).cpu().numpy(), predictor, labels=(c,), top_labels=None,
-                num_samples=num_samples, progress_bar=progress_bar, **parameters,
-            )
-        )  # fmt: skip
+            drawing["segmentation_fn"] = lambda _image, labels=labels: np.asarray(labels)
+        around = draw(predictor, image, **drawing)
+        found.append(refit(around, c, feature_selection=feature_selection, **parameters))
     return found
 
 

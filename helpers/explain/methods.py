@@ -9,7 +9,7 @@ from functools import partial
 from inspect import signature
 from typing import Literal
 
-import pytorch_grad_cam
+import pytorch_grad_cam as library
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
@@ -66,7 +66,6 @@ def explain(
 
     Args:
         method: one of :data:`METHODS`, such as ``"gradcam"`` or ``"kernel shap"``.
-        classifier: it knows its preprocessing, its device and its target layer.
         images: float [N, 3, H, W] in [0, 1], not normalised.
         classes: int [N], the class index to explain for each image.
         layer: of the CAM methods, a dotted name (or module) whose output is a map, or tokens
@@ -152,12 +151,11 @@ def _check(
             "normalises them itself"
         )
     n_classes = len(classifier.class_names)
-    wrong = (
-        classes if classes.is_floating_point() else classes[(classes < 0) | (classes >= n_classes)]
-    )
-    if len(wrong):
+    wrong = classes.is_floating_point() | (classes < 0) | (classes >= n_classes)
+    if wrong.any():
         raise WorkbookError(
-            f"class index {wrong[0]} is out of range: this model has classes 0 to {n_classes - 1}"
+            f"class index {classes[wrong][0]} is out of range: this model has classes 0 to "
+            f"{n_classes - 1}"
         )
     if layer is not None and "layer" not in entry.takes:
         raise WorkbookError(f"{entry.title} looks at no layer: leave layer out")
@@ -167,10 +165,14 @@ def _check(
 
 
 def _cam(
-    name: str, title: str, needs: Literal["gradients", "forward passes"], paper: str,
-    kind: type[pytorch_grad_cam.base_cam.BaseCAM],
+    name: str, title: str, paper: str, kind: type[library.base_cam.BaseCAM],
+    needs: Literal["gradients", "forward passes"] = "gradients",
 ) -> Method:  # fmt: skip
     return Method(name, title, "CAM", needs, False, paper, partial(cams.heatmaps, kind))
+
+
+def _hiding(name: str, title: str, paper: str, maps: Callable[..., Tensor]) -> Method:
+    return Method(name, title, "hiding", "forward passes", True, paper, maps)
 
 
 def _without_nan(maps: Tensor, title: str) -> Tensor:
@@ -191,39 +193,34 @@ METHODS: dict[str, Method] = {
     for m in (
         # What CAM methods do with the activations A_k and the gradients G_k of the score there:
         # ReLU(sum_k mean(G_k) A_k)
-        _cam("gradcam", "Grad-CAM", "gradients", "Selvaraju et al. 2017, eq. 1-2",
-             pytorch_grad_cam.GradCAM),
+        _cam("gradcam", "Grad-CAM", "Selvaraju et al. 2017, eq. 1-2", library.GradCAM),
         # positive gradients, weighted by higher derivatives
-        _cam("gradcam++", "Grad-CAM++", "gradients", "Chattopadhay et al. 2018, eq. 19",
-             pytorch_grad_cam.GradCAMPlusPlus),
+        _cam("gradcam++", "Grad-CAM++", "Chattopadhay et al. 2018, eq. 19",
+             library.GradCAMPlusPlus),
         # gradients weighted by the share of the activation
-        _cam("xgradcam", "XGrad-CAM", "gradients", "Fu et al. 2020", pytorch_grad_cam.XGradCAM),
+        _cam("xgradcam", "XGrad-CAM", "Fu et al. 2020", library.XGradCAM),
         # ReLU(sum_k G_k A_k), place by place
-        _cam("hirescam", "HiResCAM", "gradients", "Draelos & Carin 2020",
-             pytorch_grad_cam.HiResCAM),
+        _cam("hirescam", "HiResCAM", "Draelos & Carin 2020", library.HiResCAM),
         # ReLU(sum_k ReLU(G_k) A_k), place by place
-        _cam("layercam", "LayerCAM", "gradients", "Jiang et al. 2021", pytorch_grad_cam.LayerCAM),
+        _cam("layercam", "LayerCAM", "Jiang et al. 2021", library.LayerCAM),
         # first principal component of A; no class enters
-        _cam("eigencam", "Eigen-CAM", "forward passes", "Muhammad & Yeasin 2020",
-             pytorch_grad_cam.EigenCAM),
+        _cam("eigencam", "Eigen-CAM", "Muhammad & Yeasin 2020", library.EigenCAM,
+             needs="forward passes"),
         # ReLU(sum_k w_k A_k), w_k what the score loses without A_k
-        _cam("ablationcam", "Ablation-CAM", "forward passes", "Desai & Ramaswamy 2020",
-             cams.AblationCAM),
+        _cam("ablationcam", "Ablation-CAM", "Desai & Ramaswamy 2020", cams.AblationCAM,
+             needs="forward passes"),
         # the same, w_k the score of the image seen through A_k
-        _cam("scorecam", "Score-CAM", "forward passes", "Wang et al. 2020, algorithm 1",
-             cams.ScoreCAM),
+        _cam("scorecam", "Score-CAM", "Wang et al. 2020, algorithm 1", cams.ScoreCAM,
+             needs="forward passes"),
         Method("guided backprop", "guided backpropagation", "gradient", "gradients", False,
                "Springenberg et al. 2015", gradients.guided_backprop),
-        Method("occlusion", "occlusion", "hiding", "forward passes", True,
-               "Zeiler & Fergus 2014", by_hiding.occlusion),
-        Method("lime", "LIME", "hiding", "forward passes", True, "Ribeiro et al. 2016",
-               by_hiding.lime_weights),
-        Method("kernel shap", "KernelSHAP", "hiding", "forward passes", True,
-               "Lundberg & Lee 2017, theorem 2", by_hiding.kernel_shap),
-        Method("sampled shapley", "sampled Shapley", "hiding", "forward passes", True,
-               "Castro et al. 2009", by_hiding.sampled_shapley),
-        Method("exact shapley", "exact Shapley", "hiding", "forward passes", True,
-               "Shapley 1953, eq. 13", by_hiding.exact_shapley),
+        _hiding("occlusion", "occlusion", "Zeiler & Fergus 2014", by_hiding.occlusion),
+        _hiding("lime", "LIME", "Ribeiro et al. 2016", by_hiding.lime_weights),
+        _hiding("kernel shap", "KernelSHAP", "Lundberg & Lee 2017, theorem 2",
+                by_hiding.kernel_shap),
+        _hiding("sampled shapley", "sampled Shapley", "Castro et al. 2009",
+                by_hiding.sampled_shapley),
+        _hiding("exact shapley", "exact Shapley", "Shapley 1953, eq. 13", by_hiding.exact_shapley),
         Method("random", "random", "baseline", "nothing", False, "ours", baselines.random),
         Method("centre", "centre", "baseline", "nothing", False, "ours", baselines.centre),
         Method("edges", "edges", "baseline", "nothing", False, "Sobel & Feldman 1968",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from lime.wrappers.scikit_image import SegmentationAlgorithm
@@ -99,16 +100,13 @@ def checked(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def seeded(function: Callable | None, seed: int) -> Callable:
     """Return a segmentation function of images [H, W, 3] that leaves nothing to chance but seed.
 
-    Args:
-        function: None for :func:`segment`; a ``SegmentationAlgorithm`` of the lime library,
-            whose quickshift then gets the seed that the library fails to hand on; or any other
-            function, which is left as it is.
-        seed: of the ties in quickshift.
+    None stands for :func:`segment`. A ``SegmentationAlgorithm`` of the lime library gets for its
+    quickshift the seed that the library fails to hand on; other functions are left as they are.
     """
     if function is None:
-        return lambda image: segment(image, seed=seed)
+        return partial(segment, seed=seed)
     if isinstance(function, SegmentationAlgorithm) and function.target_fn is quickshift:
-        return lambda image: quickshift(image, **{"rng": seed, **function.target_params})
+        return partial(quickshift, **{"rng": seed, **function.target_params})
     return function
 
 

@@ -19,7 +19,7 @@ from sklearn.metrics import pairwise_distances
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from helpers.explain.hiding import Predictor, bar, by_function, each_once, hidden_image
+from helpers.explain.hiding import Predictor, by_function, each_once, hidden_image
 from helpers.explain.segments import checked, height_width_channels, seeded
 from helpers.nets.models import Classifier
 from helpers.run.errors import WorkbookError
@@ -67,7 +67,6 @@ def draw(
         hide_color: see :func:`.hiding.hidden_image`.
         batch_size: images per pass; what suits the device if None.
         bf16: compute a classifier in bfloat16.
-        progress_bar: show one.
 
     Raises:
         WorkbookError: fewer than four superpixels.
@@ -81,14 +80,11 @@ def draw(
     states = random.randint(0, 2, num_samples * k).reshape(num_samples, k)
     states[0] = 1
     different, which = each_once(states.astype(bool))
-    parts = (image, hidden_image(image, segments, hide_color), segments, different)
     if isinstance(model, Classifier):
         model = Predictor(model, bf16)
-    with bar(len(different), progress_bar) as progress:
-        if isinstance(model, Predictor):
-            found = model(*parts, batch_size, progress.update)
-        else:
-            found = by_function(model, *parts, batch_size or 16, progress.update)
+    answer = model if isinstance(model, Predictor) else partial(by_function, model)
+    hidden = hidden_image(image, segments, hide_color)
+    found = answer(image, hidden, segments, different, batch_size, progress_bar)
     answered = time.perf_counter()
     return Neighbourhood(
         image, segments, states, found[which], segmented - start, answered - segmented
@@ -104,7 +100,6 @@ def refit(
     """Fit a line to kept answers, for each class.
 
     Args:
-        around: what :func:`draw` has kept.
         classes: class indices, one or several.
         num_samples: use the first of the states only.
         num_features: superpixels with a weight, at most.
@@ -121,7 +116,8 @@ def refit(
     """
     states, answers = around.states[:num_samples], around.probabilities[:num_samples]
     distances = pairwise_distances(states, states[:1], metric=distance_metric).ravel()
-    base = _Base(partial(kernel or _proximity, kernel_width=kernel_width), verbose)
+    kernel = kernel or (lambda d, kernel_width: np.sqrt(np.exp(-(d**2) / kernel_width**2)))
+    base = _Base(partial(kernel, kernel_width=kernel_width), verbose)
     found = ImageExplanation(around.image, around.segments)
     for c in map(int, classes if isinstance(classes, Iterable) else (classes,)):
         if not 0 <= c < answers.shape[1]:
@@ -135,10 +131,6 @@ def refit(
         )  # fmt: skip
         found.intercept[c], found.local_exp[c], found.score, found.local_pred = fit
     return found
-
-
-def _proximity(distances: np.ndarray, kernel_width: float) -> np.ndarray:
-    return np.sqrt(np.exp(-(distances**2) / kernel_width**2))
 
 
 class _Base(LimeBase):

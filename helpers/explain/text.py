@@ -59,7 +59,6 @@ def train(kind: str, texts: TextSet, seed: int = 0) -> Pipeline:
 
     Args:
         kind: a key of :data:`CLASSIFIERS`.
-        texts: the training documents.
         seed: of the support vector machine's solver.
 
     Raises:
@@ -83,11 +82,9 @@ def explain(
 
     Args:
         classifier: has ``predict_proba``: texts in, probabilities [N, K] out.
-        documents: N texts.
-        classes: N class indices.
+        documents, classes: N texts, and N class indices.
         num_samples: texts with hidden words per document, the whole document among them.
         seed: of the samples.
-        progress_bar: show one.
 
     Raises:
         WorkbookError: documents and classes of different number, a class that is not there, or
@@ -97,12 +94,11 @@ def explain(
         raise WorkbookError(
             f"{len(documents)} documents need as many classes, not {len(classes)}: give one each"
         )
-    found = []
+    found, n_classes = [], len(classifier.classes_)
     pairs = zip(documents, map(int, classes), strict=True)
     for document, c in tqdm(pairs, "LIME", len(documents), disable=not progress_bar):
         if not words(document):
             raise WorkbookError("a document without words cannot be explained: leave it out")
-        n_classes = len(classifier.classes_)
         if not 0 <= c < n_classes:
             raise WorkbookError(
                 f"class index {c} is out of range: this classifier has classes 0 to {n_classes - 1}"
@@ -111,13 +107,8 @@ def explain(
         told = explainer.explain_instance(
             document.lower(), classifier.predict_proba, labels=(c,), num_samples=num_samples
         )
-        found.append(
-            TextExplanation(
-                weights={str(word): weight for word, weight in told.as_list(label=c)},
-                fit=float(told.score),
-                probability=float(told.predict_proba[c]),
-            )
-        )
+        weights = {str(word): weight for word, weight in told.as_list(label=c)}
+        found.append(TextExplanation(weights, float(told.score), float(told.predict_proba[c])))
     return found
 
 
@@ -136,23 +127,17 @@ def contributions(classifier: Pipeline, document: str, c: int) -> dict[str, floa
     if isinstance(model, CalibratedClassifierCV):
         model = model.calibrated_classifiers_[0].estimator
     row = tfidf.transform([document])
-    names = tfidf.get_feature_names_out()
-    coefficients = np.atleast_2d(model.coef_)[c]
-    return {
-        names[i]: float(coefficients[i] * value)
-        for i, value in zip(row.indices, row.data, strict=True)
-    }
+    added = np.atleast_2d(model.coef_)[c, row.indices] * row.data
+    return dict(zip(tfidf.get_feature_names_out()[row.indices], added.tolist(), strict=True))
 
 
 def spread(texts: TextSet, per_class: int, fewest: int, most: int) -> np.ndarray:
     """Choose documents by rule: of each class some, evenly spaced among those of fitting length.
 
     Args:
-        texts: where to choose.
         per_class: documents of each class; 1 takes the middle one. A class with fewer documents
             of fitting length gives them all.
-        fewest: different words of a document at the least.
-        most: different words of a document at the most.
+        fewest, most: different words of a document.
 
     Returns:
         int64 [n], indices, class by class.

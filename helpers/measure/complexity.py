@@ -11,6 +11,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 from skimage.feature import canny
+from skimage.measure import shannon_entropy
 from skimage.segmentation import felzenszwalb
 from torch import Tensor
 
@@ -32,10 +33,7 @@ def superpixels(images: Tensor) -> np.ndarray:
 
 def entropy(images: Tensor) -> np.ndarray:
     """Return Shannon's entropy of the 256 grey levels in bits, 0 to 8; blind to where they are."""
-    shares = [
-        np.bincount(grey.ravel(), minlength=256) / grey.size for grey in _bytes(_grey(images))
-    ]
-    return np.array([-(p[p > 0] * np.log2(p[p > 0])).sum() for p in shares])
+    return np.array([shannon_entropy(grey) for grey in _bytes(_grey(images))])
 
 
 def jpeg_bits(images: Tensor) -> np.ndarray:

@@ -28,21 +28,14 @@ class Measure:
 
     Attributes:
         name: as in tables.
-        kind: ``"faithfulness"``, ``"localisation"`` or ``"robustness"``.
         higher_is_better: else lower is.
     """
 
     name: str
-    kind: str
     higher_is_better: bool
 
-    @property
-    def arrow(self) -> str:
-        """The direction of the better values."""
-        return "↑" if self.higher_is_better else "↓"
-
     def __str__(self) -> str:
-        return f"{self.name} {self.arrow}"
+        return f"{self.name} {'↑' if self.higher_is_better else '↓'}"
 
     def advantage(self, a: Tensor, b: Tensor) -> Tensor:
         """Return by how much the values ``a`` are better than ``b``; negative if worse."""
@@ -52,14 +45,17 @@ class Measure:
 MEASURES = {
     m.name: m
     for m in (
-        Measure("insertion", "faithfulness", True),
-        Measure("deletion", "faithfulness", False),
-        Measure("ROAD", "faithfulness", True),
-        Measure("average drop", "faithfulness", False),
-        Measure("increase", "faithfulness", True),
-        Measure("pointing game", "localisation", True),
-        Measure("energy", "localisation", True),
-        Measure("max-sensitivity", "robustness", False),
+        # faithfulness
+        Measure("insertion", True),
+        Measure("deletion", False),
+        Measure("ROAD", True),
+        Measure("average drop", False),
+        Measure("increase", True),
+        # localisation
+        Measure("pointing game", True),
+        Measure("energy", True),
+        # robustness
+        Measure("max-sensitivity", False),
     )
 }
 
@@ -79,22 +75,16 @@ def score(
         known: the :func:`curves` of these maps, where they are known; then ``steps`` is theirs.
     """
     task = classifier, images, classes, heatmaps
-    found = known or curves(*task, steps)
+    values = {name: area_under(c) for name, c in (known or curves(*task, steps)).items()}
     drop, increase = confidence_change(*task)
-    values = {
-        "insertion": area_under(found["insertion"]),
-        "deletion": area_under(found["deletion"]),
-        "average drop": drop,
-        "increase": increase.float(),
-    }
+    values |= {"average drop": drop, "increase": increase.float()}
     if len(road_shares):
         values["ROAD"] = road(*task, road_shares)
     if masks is not None:
-        known = masks.flatten(1).any(dim=1)
-        energy = localisation.energy_in_mask(heatmaps, masks).nan_to_num(0.0)  # no heat, no hit
         hits = localisation.pointing_game(heatmaps, masks)
-        values["pointing game"] = torch.where(known, hits, torch.nan)
-        values["energy"] = torch.where(known, energy, torch.nan)
+        energy = localisation.energy_in_mask(heatmaps, masks).nan_to_num(0.0)  # no heat, no hit
+        for name, value in (("pointing game", hits), ("energy", energy)):
+            values[name] = value.where(masks.flatten(1).any(dim=1), torch.nan)
     return {name: values[name] for name in MEASURES if name in values}
 
 
@@ -116,36 +106,29 @@ def ranks(heatmaps: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places).view_as(heatmaps)
 
 
-def deletion_curve(
-    classifier: Classifier, images: Tensor, classes: Tensor, heatmaps: Tensor, steps: int = 16
-) -> Tensor:
-    """Return the probability of the class while the hottest pixels are hidden (RISE).
-
-    Petsiuk et al. 2018, section 4.1. Hidden pixels show the mean colour of the training data.
-
-    Returns:
-        float [N, steps + 1]; entry t has the hottest t / steps of the pixels hidden.
-    """
-    grey = torch.tensor(classifier.mean).view(3, 1, 1)
-    return _curve(classifier, images, grey.expand_as(images), classes, heatmaps, steps)
-
-
-def insertion_curve(
-    classifier: Classifier, images: Tensor, classes: Tensor, heatmaps: Tensor, steps: int = 16
-) -> Tensor:
-    """Return the probability of the class while the hottest pixels appear (RISE).
-
-    As :func:`deletion_curve`, but from a blurred image towards the true one.
-    """
-    return _curve(classifier, blurred(images), images, classes, heatmaps, steps)
-
-
 def curves(
     classifier: Classifier, images: Tensor, classes: Tensor, heatmaps: Tensor, steps: int = 16
 ) -> dict[str, Tensor]:
-    """Return the ``"deletion"`` and the ``"insertion"`` curve, float [N, steps + 1] each."""
-    task = classifier, images, classes, heatmaps, steps
-    return {"deletion": deletion_curve(*task), "insertion": insertion_curve(*task)}
+    """Return the probability of the class while the hottest pixels are hidden, and shown (RISE).
+
+    Petsiuk et al. 2018, section 4.1. Deletion goes from the image to the mean colour of the
+    training data, insertion from a blurred image to the true one.
+
+    Returns:
+        ``"deletion"`` and ``"insertion"``, float [N, steps + 1] each; entry t has the hottest
+        t / steps of the pixels hidden or shown.
+    """
+    grey = torch.tensor(classifier.mean).view(3, 1, 1).expand_as(images)
+    ways = {"deletion": (images, grey), "insertion": (blurred(images), images)}
+    rank, pixels = ranks(heatmaps), heatmaps[0].numel()
+    found = {}
+    for name, (start, end) in ways.items():
+        mixed = (
+            torch.where((rank < round(t / steps * pixels))[:, None], end, start)
+            for t in range(steps + 1)
+        )
+        found[name] = torch.stack([_probability(classifier, x, classes) for x in mixed], dim=1)
+    return found
 
 
 def area_under(curves: Tensor) -> Tensor:
@@ -158,20 +141,6 @@ def blurred(images: Tensor) -> Tensor:
     width = images.shape[-1]
     side = width // 2 // 2 * 2 + 1
     return gaussian_blur(images, [side, side], [width / 8, width / 8])
-
-
-def _curve(
-    classifier: Classifier, start: Tensor, end: Tensor, classes: Tensor, heatmaps: Tensor,
-    steps: int,
-) -> Tensor:  # fmt: skip
-    """Go from one picture to the other, hottest pixels first."""
-    rank, pixels = ranks(heatmaps), heatmaps[0].numel()
-    curve = []
-    for t in range(steps + 1):
-        changed = rank < round(t / steps * pixels)
-        mixed = torch.where(changed[:, None], end, start)
-        curve.append(_probability(classifier, mixed, classes))
-    return torch.stack(curve, dim=1)
 
 
 def _probability(classifier: Classifier, images: Tensor, classes: Tensor) -> Tensor:
@@ -199,13 +168,10 @@ def road(
         for share in shares:
             k = round(share * pixels)
             keep = {"hottest": rank >= k, "coldest": rank < pixels - k}
-            left = {
-                which: torch.stack(
-                    [imputer(i, m.float()) for i, m in zip(images, mask, strict=True)]
-                )
-                for which, mask in keep.items()
-            }
-            said = {which: _probability(classifier, x, classes) for which, x in left.items()}
+            said = {}
+            for which, mask in keep.items():
+                left = [imputer(i, m.float()) for i, m in zip(images, mask, strict=True)]
+                said[which] = _probability(classifier, torch.stack(left), classes)
             gaps.append((said["coldest"] - said["hottest"]) / 2)
     return torch.stack(gaps).mean(dim=0)
 

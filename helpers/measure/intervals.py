@@ -28,7 +28,7 @@ def mean(values: ArrayLike, seed: int = 0) -> Estimate:
     Raises:
         WorkbookError: fewer than two values.
     """
-    return _bootstrap((_sample(values),), _mean, seed)
+    return _bootstrap((_sample(values),), np.mean, seed)
 
 
 def difference(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Estimate:
@@ -37,8 +37,11 @@ def difference(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Estimate:
     Raises:
         WorkbookError: fewer than two values in a sample.
     """
-    return _bootstrap((_sample(a), _sample(b)), lambda x, y, axis: _mean(x, axis) - _mean(y, axis),
-                      seed)  # fmt: skip
+
+    def gap(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+        return x.mean(axis=axis) - y.mean(axis=axis)
+
+    return _bootstrap((_sample(a), _sample(b)), gap, seed)
 
 
 def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[Estimate, float]:
@@ -72,10 +75,6 @@ def _ranks_agree(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
     size = np.sqrt((a**2).sum(axis=axis) * (b**2).sum(axis=axis))
     # A resample of one and the same pair has no order: no relation.
     return (a * b).sum(axis=axis) / np.maximum(size, 1e-12)
-
-
-def _mean(x: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean(x, axis=axis)
 
 
 def _sample(values: ArrayLike) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""Where the heat of a heatmap lies: on the object, and how concentrated."""
+"""Where the heat of a heatmap lies: on the object, and how concentrated.
+
+All take non-negative heatmaps float [N, H, W]; masks are bool [N, H, W]. A WorkbookError is raised
+if the shapes differ, or there is negative heat.
+"""
 
 import torch
 from torch import Tensor
@@ -11,18 +15,10 @@ def energy_in_mask(heatmaps: Tensor, masks: Tensor) -> Tensor:
 
     The energy-based pointing game of Wang et al. 2020 (Score-CAM), eq. 7.
 
-    Args:
-        heatmaps: non-negative float [N, H, W].
-        masks: bool [N, H, W].
-
     Returns:
         float [N] in [0, 1]; NaN for a map without heat. A uniform map scores the mask's area.
-
-    Raises:
-        WorkbookError: the shapes differ, or there is negative heat.
     """
-    _check(heatmaps)
-    _same_shape(heatmaps, masks)
+    _check(heatmaps, masks)
     return (heatmaps * masks).sum(dim=(1, 2)) / heatmaps.sum(dim=(1, 2))
 
 
@@ -33,18 +29,10 @@ def pointing_game(heatmaps: Tensor, masks: Tensor) -> Tensor:
     Where several pixels are the hottest, it is the share of them on the mask: what one of them,
     drawn at random, would score on average.
 
-    Args:
-        heatmaps: non-negative float [N, H, W].
-        masks: bool [N, H, W].
-
     Returns:
         float [N] in [0, 1]. A uniform map, and one without heat, scores the mask's area.
-
-    Raises:
-        WorkbookError: the shapes differ, or there is negative heat.
     """
-    _check(heatmaps)
-    _same_shape(heatmaps, masks)
+    _check(heatmaps, masks)
     hottest = heatmaps == heatmaps.amax(dim=(1, 2), keepdim=True)
     return (hottest & masks).sum(dim=(1, 2)) / hottest.sum(dim=(1, 2))
 
@@ -54,14 +42,8 @@ def half_heat_area(heatmaps: Tensor) -> Tensor:
 
     A concentrated map has a small area, a uniform one 0.5.
 
-    Args:
-        heatmaps: non-negative float [N, H, W].
-
     Returns:
         float [N] in (0, 0.5]; NaN for a map without heat.
-
-    Raises:
-        WorkbookError: there is negative heat.
     """
     _check(heatmaps)
     hottest_first = heatmaps.flatten(1).sort(dim=1, descending=True).values.double()
@@ -71,13 +53,10 @@ def half_heat_area(heatmaps: Tensor) -> Tensor:
     return torch.where(share.isnan().any(dim=1), torch.nan, area).float()
 
 
-def _check(heatmaps: Tensor) -> None:
+def _check(heatmaps: Tensor, masks: Tensor | None = None) -> None:
     if heatmaps.ndim != 3 or (heatmaps < 0).any():
         raise WorkbookError("heatmaps must be [N, H, W] without negative heat")
-
-
-def _same_shape(heatmaps: Tensor, masks: Tensor) -> None:
-    if heatmaps.shape != masks.shape:
+    if masks is not None and heatmaps.shape != masks.shape:
         raise WorkbookError(
             f"heatmaps {list(heatmaps.shape)} and masks {list(masks.shape)} differ in shape"
         )

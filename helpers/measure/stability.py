@@ -61,10 +61,7 @@ def fit(
 
 def strongest(weights: np.ndarray, k: int) -> np.ndarray:
     """Return bool [m, p], True on the k weights of each run [m, p] that are farthest from zero."""
-    order = np.argsort(-np.abs(weights), axis=1, kind="stable")
-    chosen = np.zeros(weights.shape, dtype=bool)
-    np.put_along_axis(chosen, order[:, :k], True, axis=1)
-    return chosen
+    return stats.rankdata(-np.abs(weights), method="ordinal", axis=1) <= k
 
 
 def vsi(chosen: np.ndarray) -> float:

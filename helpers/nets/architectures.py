@@ -24,8 +24,7 @@ class Architecture:
         first: the first convolution.
         deeper: a convolution about half way.
         last: the last convolution.
-        target: the layer whose output the CAM methods explain: the last one with a map.
-        stages: outputs at growing depth, the CAM target last.
+        stages: layers at growing depth, the last one with a map at the end.
         head: the final linear (or 1x1 convolution) layer.
         sizes: the input sizes that it can be built for; any if empty.
         reshape: turns the output of a stage into maps [N, C, h, w] where it is none, such as
@@ -36,11 +35,15 @@ class Architecture:
     first: str
     deeper: str
     last: str
-    target: str
     stages: tuple[str, ...]
     head: str
     sizes: tuple[int, ...] = ()
     reshape: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def target(self) -> str:
+        """The layer whose output the CAM methods explain: the last stage."""
+        return self.stages[-1]
 
 
 def tokens_to_map(tokens: Tensor) -> Tensor:
@@ -62,11 +65,11 @@ def _shapes_vit(n_classes: int, _small_stem: bool) -> nn.Module:
 
 
 def _torchvision(
-    constructor: Callable[..., nn.Module], shrink: Callable[[nn.Module], None]
+    constructor: Callable[..., nn.Module], shrink: Callable[[nn.Module], None] | None = None
 ) -> Callable[[int, bool], nn.Module]:
     def build(n_classes: int, small_stem: bool) -> nn.Module:
         network = constructor(num_classes=n_classes)
-        if small_stem:
+        if small_stem and shrink:
             shrink(network)
         return network
 
@@ -94,58 +97,44 @@ def _shrink_squeezenet(network: nn.Module) -> None:
     network.features[2] = nn.Identity()
 
 
+_STAGES = ("layer1", "layer2", "layer3", "layer4")  # of a ResNet; small ones have three
 _VIT_LAYER = "encoder.layers.encoder_layer_{}.ln_1"
-_RESNET = ("layer1", "layer2", "layer3", "layer4")
-_CIFAR_RESNET = ("layer1", "layer2", "layer3")
 
+# Build, first, deeper and last convolution, stages and head.
 ARCHITECTURES: dict[str, Architecture] = {
     "shapes_net": Architecture(
         lambda k, _: CifarResNet(1, k, widths=(24, 48, 96), stem=(7, 2)),
-        "conv1", "layer2.0.conv1", "layer3.0.conv2", "layer3", _CIFAR_RESNET, "linear",
-    ),
+        "conv1", "layer2.0.conv1", "layer3.0.conv2", _STAGES[:3], "linear"),
     "resnet20": Architecture(
         lambda k, _: CifarResNet(3, k),
-        "conv1", "layer2.1.conv1", "layer3.2.conv2", "layer3", _CIFAR_RESNET, "linear",
-    ),
+        "conv1", "layer2.1.conv1", "layer3.2.conv2", _STAGES[:3], "linear"),
     "resnet56": Architecture(
         lambda k, _: CifarResNet(9, k),
-        "conv1", "layer2.4.conv1", "layer3.8.conv2", "layer3", _CIFAR_RESNET, "linear",
-    ),
+        "conv1", "layer2.4.conv1", "layer3.8.conv2", _STAGES[:3], "linear"),
     "resnet18": Architecture(
         _torchvision(torchvision.models.resnet18, _shrink_resnet),
-        "conv1", "layer2.1.conv2", "layer4.1.conv2", "layer4", _RESNET, "fc",
-    ),
+        "conv1", "layer2.1.conv2", "layer4.1.conv2", _STAGES, "fc"),
     "resnet50": Architecture(
         _torchvision(torchvision.models.resnet50, _shrink_resnet),
-        "conv1", "layer2.3.conv2", "layer4.2.conv3", "layer4", _RESNET, "fc",
-    ),
+        "conv1", "layer2.3.conv2", "layer4.2.conv3", _STAGES, "fc"),
     "densenet121": Architecture(
-        _torchvision(torchvision.models.densenet121, _shrink_densenet),
-        "features.conv0", "features.denseblock2.denselayer12.conv2",
-        "features.denseblock4.denselayer16.conv2", "features.norm5",
-        ("features.denseblock1", "features.denseblock2", "features.denseblock3",
-         "features.norm5"), "classifier",
-    ),
+        _torchvision(torchvision.models.densenet121, _shrink_densenet), "features.conv0",
+        "features.denseblock2.denselayer12.conv2", "features.denseblock4.denselayer16.conv2",
+        (*(f"features.denseblock{i}" for i in (1, 2, 3)), "features.norm5"), "classifier"),
     "mobilenet_v2": Architecture(
         _torchvision(torchvision.models.mobilenet_v2, _shrink_mobilenet),
-        "features.0.0", "features.7.conv.2", "features.18.0", "features.18",
-        ("features.3", "features.6", "features.13", "features.18"), "classifier.1",
-    ),
+        "features.0.0", "features.7.conv.2", "features.18.0",
+        ("features.3", "features.6", "features.13", "features.18"), "classifier.1"),
     "squeezenet1_0": Architecture(
         _torchvision(torchvision.models.squeezenet1_0, _shrink_squeezenet),
-        "features.0", "features.7.expand3x3", "features.12.expand3x3", "features.12",
-        ("features.3", "features.7", "features.10", "features.12"), "classifier.1",
-    ),
+        "features.0", "features.7.expand3x3", "features.12.expand3x3",
+        ("features.3", "features.7", "features.10", "features.12"), "classifier.1"),
     "shapes_vit": Architecture(
-        _shapes_vit,
-        "conv_proj.conv_bn_relu_0.0", "conv_proj.conv_bn_relu_1.0", "conv_proj.conv_last",
-        _VIT_LAYER.format(2), tuple(_VIT_LAYER.format(i) for i in range(3)), "heads.head",
-        sizes=(64,), reshape=tokens_to_map,
-    ),
+        _shapes_vit, "conv_proj.conv_bn_relu_0.0", "conv_proj.conv_bn_relu_1.0",
+        "conv_proj.conv_last", tuple(map(_VIT_LAYER.format, (0, 1, 2))), "heads.head",
+        sizes=(64,), reshape=tokens_to_map),
     "vit_b_16": Architecture(
-        _torchvision(torchvision.models.vit_b_16, lambda network: None),
-        "conv_proj", "conv_proj", "conv_proj",
-        _VIT_LAYER.format(11), tuple(_VIT_LAYER.format(i) for i in (2, 5, 8, 11)), "heads.head",
-        sizes=(224,), reshape=tokens_to_map,
-    ),
+        _torchvision(torchvision.models.vit_b_16), "conv_proj", "conv_proj",
+        "conv_proj", tuple(map(_VIT_LAYER.format, (2, 5, 8, 11))), "heads.head",
+        sizes=(224,), reshape=tokens_to_map),
 }  # fmt: skip

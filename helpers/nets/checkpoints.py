@@ -26,18 +26,16 @@ def configuration(
     classifier: Classifier, profile: Profile, recipe: dict[str, Any], start: str
 ) -> str:
     """Return all that decides what a training leaves, as one line of JSON."""
-    return json.dumps(
-        {
-            "model": classifier.name,
-            "classes": list(classifier.class_names),
-            "input_size": classifier.input_size,
-            "normalisation": [classifier.mean, classifier.std],
-            "start": start,
-            "data": [data.identity(profile.dataset), profile.images.train, profile.size],
-            "recipe": recipe,
-        },
-        sort_keys=True,
-    )
+    decisive = {
+        "model": classifier.name,
+        "classes": list(classifier.class_names),
+        "input_size": classifier.input_size,
+        "normalisation": [classifier.mean, classifier.std],
+        "start": start,
+        "data": [data.identity(profile.dataset), profile.images.train, profile.size],
+        "recipe": recipe,
+    }
+    return json.dumps(decisive, sort_keys=True)
 
 
 def paths(configuration: str) -> tuple[Path, Path]:
@@ -74,12 +72,8 @@ def save(
 ) -> None:
     """Write weights atomically: a killed training leaves an earlier file as it was.
 
-    Args:
-        path: of the file.
-        classifier: has the weights.
-        configuration: of its training, see :func:`configuration`.
-        history: of its training, lists and numbers by name.
-        half: write floating-point weights as float16, half as large.
+    With them go the configuration and the history of their training, lists and numbers by name.
+    ``half`` writes floating-point weights as float16, half as large.
 
     Raises:
         WorkbookError: the file system refused.
@@ -87,10 +81,9 @@ def save(
     weights = {name: value.cpu() for name, value in classifier.network.state_dict().items()}
     if half:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    saved = {"configuration": configuration, "history": history, "weights": weights}
     with files.atomic(path) as partial:
-        torch.save(
-            {"configuration": configuration, "history": history, "weights": weights}, partial
-        )
+        torch.save(saved, partial)
 
 
 def load(path: Path, classifier: Classifier, configuration: str) -> dict:

@@ -37,12 +37,9 @@ def fold(network: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 def agree(logits: Tensor, expected: Tensor, tolerance: float | None = None) -> bool:
     """Say whether two computations of the same logits differ by rounding only.
 
-    Args:
-        logits: one of them, [N, K].
-        expected: the other one.
-        tolerance: largest difference, as a share of the largest logit. If None, that of
-            float32: 1e-4, about a hundred times what folding changes in the networks here; on
-            a GPU whose convolutions round to TF32 (ten bits) 2e-3.
+    ``tolerance`` is the largest difference, as a share of the largest logit. If None, it is that
+    of float32: 1e-4, about a hundred times what folding changes in the networks here; on a GPU
+    whose convolutions round to TF32 (ten bits) 2e-3.
     """
     if tolerance is None:
         tolerance = 2e-3 if logits.is_cuda and torch.backends.cudnn.allow_tf32 else 1e-4
@@ -90,9 +87,8 @@ def fuse_activations(network: fx.GraphModule) -> fx.GraphModule:
     modules = dict(network.named_modules())
     for i, node in enumerate(list(network.graph.nodes)):
         convolution = modules.get(node.target) if node.op == "call_module" else None
-        if type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
-            continue
-        if isinstance(convolution.padding, str):
+        plain = type(convolution) is nn.Conv2d and convolution.padding_mode == "zeros"
+        if not plain or isinstance(convolution.padding, str):
             continue
         reader = next(iter(node.users)) if len(node.users) == 1 else None
         kind = _activation(reader, modules) if reader else None
@@ -106,6 +102,5 @@ def fuse_activations(network: fx.GraphModule) -> fx.GraphModule:
 
 
 def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, list[float]] | None:
-    if node.op == "call_module":
-        return _ACTIVATIONS.get(type(modules[node.target]))
-    return _ACTIVATIONS.get(node.target) if node.op == "call_function" else None
+    called = type(modules[node.target]) if node.op == "call_module" else node.target
+    return _ACTIVATIONS.get(called)

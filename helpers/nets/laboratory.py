@@ -14,7 +14,13 @@ from helpers.run import profiles
 from helpers.run.errors import unknown
 from helpers.run.profiles import Profile
 
-NAMES = ("shapes_lab", "shapes_heart", "memoriser", "shapes_vit")
+_OVERRIDES = {  # of the settings in [shapes_lab]
+    "shapes_lab": {},
+    "shapes_heart": {"dataset": "shapes:heart"},
+    "memoriser": {"dataset": "shapes:shuffled"},
+    "shapes_vit": {"model": "shapes_vit"},
+}
+NAMES = tuple(_OVERRIDES)
 
 
 class Plan(NamedTuple):
@@ -36,31 +42,20 @@ def plan(name: str) -> Plan:
     Raises:
         WorkbookError: no network of the laboratory has that name.
     """
-    lab, changes = profiles.shapes_lab(), {}
-    match name:
-        case "shapes_lab":
-            pass
-        case "shapes_heart":
-            lab = profiles.shapes_lab(dataset="shapes:heart")
-        case "memoriser":
-            lab = profiles.shapes_lab(dataset="shapes:shuffled")
-            changes = dict(vars(lab.memoriser))
-            vars(lab.images).update(changes.pop("images"))
-        case "shapes_vit":
-            lab = profiles.shapes_lab(model="shapes_vit")
-            changes = vars(lab.vit)
-        case _:
-            raise unknown("network of the laboratory", name, NAMES)
+    if name not in NAMES:
+        raise unknown("network of the laboratory", name, NAMES)
+    lab = profiles.shapes_lab(**_OVERRIDES[name])
+    recipes = {"memoriser": vars(lab.memoriser), "shapes_vit": vars(lab.vit)}
+    changes = dict(recipes.get(name, {}))
+    vars(lab.images).update(changes.pop("images", {}))
     classifier, start = training.untrained(lab)
     return Plan(classifier, lab, training.recipe_of(lab, **changes), start)
 
 
 def trained(name: str, *, train: bool = False) -> tuple[Classifier, History]:
-    """Return a network of the laboratory, and the history of its training.
+    """Return a network of the laboratory (see :func:`plan`), and the history of its training.
 
-    Args:
-        name: see :func:`plan`.
-        train: train it here and now, instead of taking the weights that the workbook ships.
+    ``train`` makes it here and now, instead of taking the weights that the workbook ships.
     """
     made = plan(name)
     return made.classifier, training.fit_or_load(*made, shipped=not train)

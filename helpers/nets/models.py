@@ -8,17 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.data import assets
+from helpers.data import assets, places
 from helpers.data.imagenet import CLASSES as IMAGENET_CLASSES
-from helpers.data.places import classes as places365_classes
-from helpers.nets.architectures import ARCHITECTURES, Architecture, tokens_to_map
+from helpers.nets.architectures import ARCHITECTURES, Architecture
 from helpers.nets.recording import activations, find_layer
 from helpers.run.errors import WorkbookError, unknown
-
-__all__ = [
-    "ARCHITECTURES", "Architecture", "Classifier", "best_device", "build", "load_weights",
-    "pretrained", "tokens_to_map",
-]  # fmt: skip
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
@@ -79,10 +73,9 @@ class Classifier:
                 f"{images.dtype} {list(images.shape)}"
             )
         images = images.to(self.device)
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            images = F.interpolate(
-                images, (self.input_size, self.input_size), mode="bilinear", antialias=True
-            )
+        size = (self.input_size, self.input_size)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
         mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
 
@@ -139,9 +132,10 @@ def build(
         raise unknown("model", name, ARCHITECTURES)
     architecture = ARCHITECTURES[name]
     if architecture.sizes and input_size not in architecture.sizes:
+        sizes = " or ".join(map(str, architecture.sizes))
         raise WorkbookError(
-            f"{name} takes images of {' or '.join(map(str, architecture.sizes))} pixels, not "
-            f"{input_size}: choose another model, or another size in profiles.toml"
+            f"{name} takes images of {sizes} pixels, not {input_size}: choose another model, or "
+            "another size in profiles.toml"
         )
     with torch.random.fork_rng(devices=[]):  # the reader's own random numbers go on as they were
         torch.default_generator.manual_seed(seed)
@@ -152,25 +146,22 @@ def build(
 def pretrained(name: str, data: str = "imagenet") -> Classifier:
     """Load a classifier with public weights, in eval mode on the best device.
 
-    Args:
-        name: an architecture.
-        data: what the weights were trained on, ``"imagenet"``, ``"places365"`` or ``"cifar10"``.
+    They were trained on ``data``: ``"imagenet"``, ``"places365"`` or ``"cifar10"``.
 
     Raises:
         WorkbookError: there are no such weights, they cannot be fetched, or they do not fit.
     """
-    known = PRETRAINED.get(data)
-    if known is None:
+    if data not in PRETRAINED:
         raise unknown("training data", data, PRETRAINED)
-    if name not in known:
-        raise unknown(f"model with {data} weights", name, known)
-    asset, statistics = known[name]
+    if name not in PRETRAINED[data]:
+        raise unknown(f"model with {data} weights", name, PRETRAINED[data])
+    asset, statistics = PRETRAINED[data][name]
     weights, note = assets.state_dict(asset)
     match data:
         case "imagenet":
             classes, size = IMAGENET_CLASSES, 224
         case "places365":
-            classes, size = places365_classes(), 224
+            classes, size = places.classes(), 224
         case "cifar10":
             classes, size = CIFAR10_CLASSES, 32
     classifier = build(name, classes, size, statistics)
@@ -185,20 +176,21 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) ->
         WorkbookError: keys are missing, left over, or of another shape.
     """
     own = network.state_dict()
-    # BatchNorm counts its batches; old files lack the counter and inference needs none.
-    missing = [k for k in own if k not in weights and not k.endswith("num_batches_tracked")]
-    surplus = [k for k in weights if k not in own]
-    shapes = [k for k in own if k in weights and own[k].shape != weights[k].shape]
-    if missing or surplus or shapes:
-        faults = [
-            f"{label} {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
-            for label, keys in (("lacks", missing), ("has in addition", surplus),
-                                ("has in another shape", shapes))
+    faults = {
+        # BatchNorm counts its batches; old files lack the counter and inference needs none.
+        "lacks": [k for k in own if k not in weights and not k.endswith("num_batches_tracked")],
+        "has in addition": [k for k in weights if k not in own],
+        "has in another shape": [
+            k for k in own if k in weights and own[k].shape != weights[k].shape
+        ],
+    }
+    if any(faults.values()):
+        told = "; ".join(
+            f"{fault} {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
+            for fault, keys in faults.items()
             if keys
-        ]  # fmt: skip
-        raise WorkbookError(
-            f"the weights of {source} are of another architecture: {'; '.join(faults)}"
         )
+        raise WorkbookError(f"the weights of {source} are of another architecture: {told}")
     network.load_state_dict(weights, strict=False)
 
 

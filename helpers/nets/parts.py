@@ -75,12 +75,8 @@ class Parts:
 
         No pass is needed where the tail treats every channel alone (pooling, ReLU, BatchNorm, a
         shortcut) up to one linear layer W: with g the part before it, channel k adds
-        W_k (g(A)_k - g(0)_k). Elsewhere the answer is None.
-
-        Args:
-            images: [N, 3, H, W].
-            output: what the layer puts out for them, [N, C, h, w].
-            logits: what the network puts out for them, [N, K].
+        W_k (g(A)_k - g(0)_k). Elsewhere the answer is None. The arguments are those of
+        :meth:`rest`, the output being maps [N, C, h, w].
         """
         split = self._tail and _split_linear(self._tail, self.network)
         if not split:
@@ -111,14 +107,13 @@ def _cut(
 ) -> tuple[fx.Graph | None, fx.Graph | None]:
     """Split a graph at the call of a layer into head, if anything bypasses it, and tail."""
     nodes, module = list(graph.nodes), network.get_submodule(layer)
-    calls = [
-        n for n in nodes if n.op == "call_module" and network.get_submodule(n.target) is module
-    ]
+    modules = ((n, network.get_submodule(n.target)) for n in nodes if n.op == "call_module")
+    calls = [node for node, called in modules if called is module]
     if len(calls) > 1:
         raise called_again(network, layer)
     if not calls:
         return None, None
-    target = calls[0]
+    (target,) = calls
     fed = _descendants(nodes, {n for n in nodes if n.op == "placeholder"})
     after = _descendants(nodes, {target})
     bypass = [n for n in nodes if n in fed - after and after.intersection(n.users)]

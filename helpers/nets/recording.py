@@ -1,8 +1,7 @@
 """Look into a network while it runs: record, edit and average what its layers put out.
 
-The one owner of hooks. They live for one ``with`` block, and a layer that the network calls
-several times in one pass is an error that names the block to take instead: its outputs could not
-be told from those of more images.
+The one owner of hooks. They live for one ``with`` block, and a layer that is called several times
+in one pass is an error: its outputs could not be told from those of more images.
 
 ``torchvision.models.feature_extraction`` does not serve here: it needs a network that can be
 traced, names a layer differently at each call, and can neither edit an output nor begin the
@@ -11,7 +10,8 @@ gradients there. captum's ``LayerActivation`` keeps the last of several calls wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -28,33 +28,23 @@ Layer = str | nn.Module
 Target = "Classifier | nn.Module"
 
 
-class Recording(Mapping[Layer, Tensor]):
+class Recording(UserDict[Layer, Tensor]):
     """What :func:`record` saw: layer -> outputs, those of several passes in one tensor."""
 
     def __init__(self, layers: Iterable[Layer]) -> None:
-        self._outputs: dict[Layer, list[Tensor]] = {layer: [] for layer in layers}
+        self.data = {layer: [] for layer in layers}  # lists: passes are joined when they are read
 
     def __getitem__(self, layer: Layer) -> Tensor:
-        outputs = self._outputs[layer]
+        outputs = self.data[layer]
         if not outputs:
             raise _not_called(layer)
         if len(outputs) > 1 or outputs[0].is_inference():
             outputs[:] = [torch.cat(outputs)]
         return outputs[0]
 
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self._outputs)
-
-    def __len__(self) -> int:
-        return len(self._outputs)
-
-    def add(self, layer: Layer, output: Tensor) -> None:
-        """Append one output."""
-        self._outputs[layer].append(output)
-
     def clear(self) -> None:
         """Forget what was seen so far: for many batches, of which each is used at once."""
-        for outputs in self._outputs.values():
+        for outputs in self.data.values():
             outputs.clear()
 
 
@@ -74,7 +64,7 @@ def record(
             then goes on with a copy: an in-place ReLU leaves the record alone.
 
     Yields:
-        a mapping, layer -> [N, C, h, w], or [N, units] where there are no places.
+        layer -> [N, C, h, w], or [N, units] where there are no places.
 
     Raises:
         WorkbookError: unknown layer; a layer that is called several times in one pass; on
@@ -87,11 +77,11 @@ def record(
             maps = as_maps(target, output.detach())
             if keep == "means" and maps.ndim == 4:
                 maps = maps.float().mean(dim=(2, 3))
-            seen.add(layer, maps.to("cpu", torch.float32, copy=True))
+            seen.data[layer].append(maps.to("cpu", torch.float32, copy=True))
             return None
         if keep == "leaf":
             output = output.detach().requires_grad_(torch.is_grad_enabled())
-        seen.add(layer, output)
+        seen.data[layer].append(output)
         return output.clone()
 
     with _watched(target, seen, note):
@@ -102,9 +92,8 @@ def record(
 def edited(target: Target, layer: Layer, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Replace a layer's output: inside the block the network goes on with ``function(output)``.
 
-    Args:
-        target, layer: see :func:`record`.
-        function: gets the output as the layer gives it, tokens as tokens [N, T, C].
+    The function gets the output as the layer gives it, tokens as tokens [N, T, C]. For the other
+    arguments see :func:`record`.
 
     Raises:
         WorkbookError: unknown layer, one that is called several times in one pass, or one that
@@ -125,11 +114,8 @@ def edited(target: Target, layer: Layer, function: Callable[[Tensor], Tensor]) -
 def activations(target: Target, layer: Layer, images: Tensor, batch_size: int = 256) -> Tensor:
     """Return what a layer puts out for images, float32 [N, C, h, w] on the CPU.
 
-    Args:
-        target: a classifier (images [N, 3, H, W] in [0, 1]), or a module (its own inputs).
-        layer: see :func:`record`, also for the errors.
-        images: [N, ...].
-        batch_size: images per pass.
+    A classifier takes images [N, 3, H, W] in [0, 1], a bare module its own inputs [N, ...]. For
+    the layer, and for the errors, see :func:`record`.
     """
     with record(target, layer) as seen:
         _run(target, images, batch_size)
@@ -141,8 +127,7 @@ def unit_means(
 ) -> dict[Layer, Tensor]:
     """Return per layer the activation of each unit, averaged over its map, float32 [N, units].
 
-    One pass for all layers, and no more than the maps of one batch are held; see
-    :func:`activations` for the arguments.
+    As :func:`activations`, but in one pass for all layers, holding the maps of one batch only.
     """
     with record(target, layers, "means") as seen:
         _run(target, images, batch_size)
@@ -155,13 +140,13 @@ def receptive_field(classifier: Classifier, layer: Layer) -> int:
     Found by asking which pixels have a gradient: at most the input size.
     """
     size = classifier.input_size
-    image = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0))
-    image = image.to(classifier.device).requires_grad_()
+    images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = images.to(classifier.device).requires_grad_()
     with frozen(classifier.network), record(classifier, layer, "graph") as seen:
-        classifier.network(image)
+        classifier.network(images)
     maps = as_maps(classifier, seen[layer])
     middle = maps.shape[-1] // 2
-    (gradient,) = torch.autograd.grad(maps[..., middle, middle].sum(), image)
+    (gradient,) = torch.autograd.grad(maps[..., middle, middle].sum(), images)
     touched = gradient.abs().amax(dim=(0, 1, 2)).nonzero()
     return int(touched.max() - touched.min() + 1) if len(touched) else 0
 
@@ -176,7 +161,7 @@ def as_maps(target: Target, output: Tensor) -> Tensor:
 def frozen(network: nn.Module) -> Iterator[None]:
     """Eval mode, and gradients for all but the weights; then everything back as it was."""
     modes = [(module, module.training) for module in network.modules()]
-    weights = [(p, p.requires_grad, p.grad) for p in network.parameters()]
+    weights = [(weight, weight.requires_grad, weight.grad) for weight in network.parameters()]
     network.eval().requires_grad_(False)
     try:
         with torch.enable_grad():
@@ -198,13 +183,13 @@ def find_layer(target: Target, layer: Layer) -> tuple[str, nn.Module]:
     of = type(target).__name__ if isinstance(target, nn.Module) else target.name
     modules = {name: module for name, module in _network(target).named_modules() if name}
     if isinstance(layer, nn.Module):
-        name = next((name for name, module in modules.items() if module is layer), None)
-        if name is None:
-            raise WorkbookError(
-                f"the layer {type(layer).__name__} is not part of {of}: take one of its own, by "
-                "name or with get_submodule(name)"
-            )
-        return name, layer
+        for name, module in modules.items():
+            if module is layer:
+                return name, module
+        raise WorkbookError(
+            f"the layer {type(layer).__name__} is not part of {of}: take one of its own, by name "
+            "or with get_submodule(name)"
+        )
     if layer not in modules:
         raise unknown(f"layer of {of}", layer, modules)
     return layer, modules[layer]
@@ -222,10 +207,8 @@ def called_again(network: nn.Module, name: str) -> WorkbookError:
 
 def _not_called(layer: Layer) -> WorkbookError:
     name = layer if isinstance(layer, str) else type(layer).__name__
-    return WorkbookError(
-        f"the layer {name} was not called: run the network inside the block, and choose a layer "
-        "that it uses"
-    )
+    remedy = "run the network inside the block, and choose a layer that it uses"
+    return WorkbookError(f"the layer {name} was not called: {remedy}")
 
 
 def _network(target: Target) -> nn.Module:
@@ -249,22 +232,14 @@ def _watched(
     """Call ``note(layer, output)`` at every call of a layer; what it returns is the new output."""
     network = _network(target)
     found = {layer: find_layer(target, layer) for layer in layers}
-    in_pass: set[Layer] | None = None  # the layers that this pass has called; None outside of one
-
-    def begin(*_: object) -> None:
-        nonlocal in_pass
-        in_pass = set()
-
-    def end(*_: object) -> None:
-        nonlocal in_pass
-        in_pass = None
+    passes: list[set[Layer]] = []  # the layers that the pass has called; empty outside of one
 
     def hook(layer: Layer, _module: nn.Module, _inputs: tuple, output: object) -> Tensor | None:
         name = found[layer][0]
-        if in_pass is not None:
-            if layer in in_pass:
+        for called in passes:
+            if layer in called:
                 raise called_again(network, name)
-            in_pass.add(layer)
+            called.add(layer)
         if not isinstance(output, Tensor):
             raise WorkbookError(
                 f"the layer {name} puts out a {type(output).__name__}, not one tensor: choose "
@@ -272,9 +247,12 @@ def _watched(
             )
         return note(layer, output)
 
+    def end(*_: object) -> None:
+        passes.clear()
+
     with ExitStack() as hooks:
-        hooks.callback(network.register_forward_pre_hook(begin).remove)
-        hooks.callback(network.register_forward_hook(end, always_call=True).remove)
+        hooks.enter_context(network.register_forward_pre_hook(lambda *_: passes.append(set())))
+        hooks.enter_context(network.register_forward_hook(end, always_call=True))
         for layer, (_, module) in found.items():
-            hooks.callback(module.register_forward_hook(partial(hook, layer)).remove)
+            hooks.enter_context(module.register_forward_hook(partial(hook, layer)))
         yield

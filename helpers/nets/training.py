@@ -33,9 +33,9 @@ class Recipe:
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
         flip: mirror images at random; wrong where left and right mean something.
         shift: move images by up to this many pixels, edges reflected.
-        sizes: input sizes in pixels, each for an equal part of the epochs, smaller ones first:
-            small images are cheap, and what they teach holds for larger ones (Howard 2018,
-            "progressive resizing"). Empty, or for a network of one size: its own throughout.
+        sizes: input sizes in pixels, each for an equal part of the epochs, smaller and cheaper
+            ones first (Howard 2018, "progressive resizing"). Empty, or for a network of one
+            size: its own throughout.
         layers: ``"all"``, or ``"last"`` to train the final linear layer alone.
         seed: of the initial weights, the order of the images and their augmentation.
     """
@@ -87,18 +87,18 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
     one_size = not recipe.sizes or classifier.architecture.sizes
     sizes = [classifier.input_size] if one_size else recipe.sizes
     network = classifier.network.to(memory_format=torch.channels_last)
-    parameters = _trainable(classifier, recipe.layers)
-    optimizer = torch.optim.AdamW(
-        parameters, recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    weights, rate = _trainable(classifier, recipe.layers), recipe.learning_rate
+    optimizer = torch.optim.AdamW(weights, rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * -(-len(train) // recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps)
+    cross_entropy = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device))
     # The images wait in uint8 where the network is; only a batch at a time becomes float.
     pixels, labels = train.pixels.to(device), train.labels.to(device)
     history, start = History([], [], []), time.perf_counter()
 
-    with tqdm(total=steps, desc=f"training {classifier.name}", unit="batch", mininterval=2) as bar:
+    title = f"training {classifier.name}"
+    with tqdm(total=steps, desc=title, unit="batch", mininterval=2) as bar:
         for epoch in range(recipe.epochs):
             size = sizes[epoch * len(sizes) // recipe.epochs]
             # With only the last layer learning, the frozen layers' statistics stay frozen too.
@@ -110,9 +110,7 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
                 images = replace(classifier, input_size=size).preprocess(images)
                 with autocast:
                     logits = network(images.to(memory_format=torch.channels_last))
-                loss = F.cross_entropy(
-                    logits.float(), labels[rows], label_smoothing=recipe.label_smoothing
-                )
+                loss = cross_entropy(logits.float(), labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -122,8 +120,7 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
                 bar.update()
             if not losses.isfinite():
                 raise WorkbookError(
-                    f"training {classifier.name} diverged (the loss is NaN): lower the learning "
-                    f"rate of {recipe.learning_rate}"
+                    f"{title} diverged (the loss is NaN): lower the learning rate of {rate}"
                 )
             history.loss.append(losses.item() / len(train))
             history.train_accuracy.append(hits.item() / len(train))
@@ -170,10 +167,10 @@ def _has_bfloat16(device: torch.device) -> bool:
     """Say whether bfloat16 is faster than float32 here.
 
     CPUs with AVX512 but without its BF16 extension compute bfloat16 too, at half of the speed.
-    Where PyTorch is too old to say what the CPU has, float32 is the safe answer.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
+    # Where PyTorch is too old to say what the CPU has, float32 is the safe answer.
     abilities = getattr(torch.cpu, "get_capabilities", dict)()
     # What oneDNN, which does the convolutions, may use of that; unset means all.
     allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
@@ -196,9 +193,8 @@ def fit_or_load(
     Args:
         classifier: changed in place.
         profile: names the data set, its size and how many images of it.
-        recipe: how to train.
         start: what the weights are before training: ``"random"`` or an asset's name.
-        shipped: whether shipped weights will do; False trains here and now.
+        shipped: whether shipped weights will do.
 
     Raises:
         WorkbookError: a file of weights is damaged, or the training fails (see :func:`fit`).
@@ -217,10 +213,10 @@ def fit_or_load(
         classifier.note = f"Weights that the workbook has trained and ships: {ours.name}"
         return found(ours, "Trained before, shipped with the workbook")
     with checkpoints.lock(own):
-        if own.exists():  # trained while we waited
+        if own.exists():
             return found(own, "Trained meanwhile")
-        train, validation = (load_split(profile, split) for split in ("train", "validation"))
-        history = fit(classifier, train, validation, recipe)
+        splits = (load_split(profile, split) for split in ("train", "validation"))
+        history = fit(classifier, *splits, recipe)
         checkpoints.save(own, classifier, made_by, asdict(history))
     return history
 
@@ -243,10 +239,8 @@ def untrained(profile: Profile) -> tuple[Classifier, str]:
     """
     class_names = data.class_names(profile.dataset)
     if profile.start == "random":
-        built = models.build(
-            profile.model, class_names, profile.size, models.CIFAR_STATISTICS,
-            seed=profile.training.seed,
-        )  # fmt: skip
+        seed, statistics = profile.training.seed, models.CIFAR_STATISTICS
+        built = models.build(profile.model, class_names, profile.size, statistics, seed)
         return built.to(models.best_device()), "random"
     start = models.pretrained(profile.model, profile.start)
     if start.class_names != class_names:

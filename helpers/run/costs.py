@@ -57,10 +57,10 @@ def _processor_time_of_others() -> float:
     process, spent = psutil.Process(), 0.0
     for one in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.Error):  # it has just ended, and our children include it
-            times = one.cpu_times()
-            spent += times.user + times.system
-            # Those that have ended.
-            spent += getattr(times, "children_user", 0) + getattr(times, "children_system", 0)
+            times = one.cpu_times()._asdict()
+            # "children" are those that have ended.
+            names = ("user", "system", "children_user", "children_system")
+            spent += sum(times.get(name, 0) for name in names)
     machine = psutil.cpu_times()._asdict()
     # The time of guests is a part of "user".
     idle = sum(machine.get(name, 0) for name in ("idle", "iowait", "guest", "guest_nice"))

@@ -27,21 +27,21 @@ def names() -> list[str]:
 
 
 def load(name: str = "auto", **overrides: object) -> Profile:
-    """Return the profile called ``name``.
-
-    ``"auto"`` means the environment variable ``WORKBOOK_PROFILE`` if it is set, else
-    ``full`` where there is a CUDA GPU, else ``quick``.
+    """Return a profile.
 
     Args:
-        name: ``"auto"``, or the name of a profile.
+        name: ``"auto"`` means the environment variable ``WORKBOOK_PROFILE`` if it is set, else
+            ``full`` where there is a CUDA GPU, else ``quick``.
         overrides: top-level settings to replace, such as ``dataset="cifar100"``. A value of
             ``"auto"`` keeps the profile's own.
 
     Raises:
         WorkbookError: no profile, or no setting, has that name.
     """
-    if name == "auto":
-        name = os.environ.get("WORKBOOK_PROFILE") or ("full" if _has_gpu() else "quick")
+    if name == "auto" and not (name := os.environ.get("WORKBOOK_PROFILE")):
+        import torch  # slow to import, and the runner never asks
+
+        name = "full" if torch.cuda.is_available() else "quick"
     if name not in names():
         raise unknown("profile", name, ["auto", *names()])
     tables = _tables()
@@ -52,10 +52,8 @@ def shapes_lab(**overrides: object) -> Profile:
     """Return the small laboratory that every scale has beside its own classifier.
 
     It is a profile with ``dataset``, ``model``, ``start``, ``size``, ``images`` and ``training``,
-    and with ``segmentations``, the arguments of lime's superpixels.
-
-    Args:
-        overrides: settings to replace, such as ``dataset="shapes:heart"``.
+    and with ``segmentations``, the arguments of lime's superpixels. ``overrides`` replace
+    settings, such as ``dataset="shapes:heart"``.
 
     Raises:
         WorkbookError: no setting has that name.
@@ -83,20 +81,12 @@ def _tables() -> dict[str, dict]:
     return tomllib.loads(_TOML.read_text(encoding="utf-8"))
 
 
-def _has_gpu() -> bool:
-    import torch  # slow to import, and the runner never asks
-
-    return torch.cuda.is_available()
-
-
 def _merged(base: dict, changes: dict) -> dict:
     """Return ``base`` with ``changes``, key by key all the way down."""
-    both = {
-        key: _merged(value, changes[key]) if isinstance(value, dict) else changes[key]
-        for key, value in base.items()
-        if key in changes
-    }
-    return {**base, **changes, **both}
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = _merged(base[key], value) if isinstance(base.get(key), dict) else value
+    return merged
 
 
 def _profile(name: str, settings: dict, overrides: dict[str, object]) -> Profile:

@@ -2,7 +2,7 @@
 
 A notebook says once what it looks at (:func:`start`) and then records its numbers. They go to
 ``figures/<run>/results/<notebook>.json``, each notebook's to a file of its own, and from there to
-LaTeX (:mod:`helpers.run.latex`).
+LaTeX (scripts/latex.py).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def record(
     if not re.fullmatch(r"[\w/-]+", name):
         raise WorkbookError(f"result name {name!r}: use letters, digits, '-', '_' and '/' only")
     folder()
-    if not isinstance(value, Estimate) and hasattr(value, "item"):
+    if hasattr(value, "item"):
         value = value.item()  # a NumPy or torch scalar
     entry = {"value": _json(value), "spec": spec, "unit": unit, "n": n}
     if isinstance(value, Estimate):
@@ -108,9 +108,8 @@ def record_table(
             each heading to its cells.
         specs: how to print the columns, heading to format: ``{"IoU": ".2f"}``.
     """
-    frame = _with_key(frame)
     folder()
-    shown = _formatted(frame, specs or {})
+    shown = _formatted(_with_key(frame), specs or {})
     entry = {"header": list(shown.columns), "rows": shown.to_numpy().tolist()}
     _add("tables", name, entry | {"notebook": _run["notebook"]})
 
@@ -125,12 +124,13 @@ def table(
     ``<prefix>/Grad-CAMpp/mean-IoU``; words, and cells without a number, stay in the table only.
 
     Args:
-        name: as for :func:`record_table`.
-        frame: as for :func:`record_table`.
-        specs: as for :func:`record_table`; the numbers are printed likewise.
+        name, frame, specs: as for :func:`record_table`; the numbers are printed likewise.
         prefix: what the numbers' names begin with; the table's name if it is not given.
         key: the column that names the rows; the first if it is not given.
         context: as for :func:`record`, for all numbers of the table.
+
+    Raises:
+        WorkbookError: the table has no column ``key``.
     """
     frame, specs = _with_key(frame), specs or {}
     key = key or frame.columns[0]
@@ -150,26 +150,6 @@ def as_text(value: float | str | Estimate | None, spec: str = "") -> str:
     """Return a value as it is printed: formatted, or a dash where there is no number."""
     first = value.value if isinstance(value, Estimate) else value
     return NONE if _json(first) is None else format(value, spec)
-
-
-def load(run: str) -> dict:
-    """Return all results of a run: ``notebooks``, ``numbers`` and ``tables``.
-
-    Raises:
-        WorkbookError: two notebooks have recorded a number or a table of the same name.
-    """
-    merged = {"notebooks": {}, "numbers": {}, "tables": {}}
-    for path in sorted((files.ROOT / "figures" / run / "results").glob("*.json")):
-        book = json.loads(path.read_text(encoding="utf-8"))
-        for kind, entries in merged.items():
-            if twice := sorted(entries.keys() & book[kind]):
-                other = entries[twice[0]].get("notebook")
-                raise WorkbookError(
-                    f"{other} and {path.stem} both recorded {twice[0]!r}: choose another name, or "
-                    f"delete figures/{run}/results/ of a notebook that is gone"
-                )
-            entries.update(book[kind])
-    return merged
 
 
 def _add(kind: str, name: str, entry: dict) -> None:

@@ -43,14 +43,11 @@ def page(
     panel has a scale of its own, from minus to plus its largest weight.
 
     Args:
-        documents: N texts.
-        weights: N times word to weight.
-        titles: N panel titles.
-        colours: N colours of the titles; black if None.
+        documents, weights, titles: of N panels; the weights are of words.
+        colours: of the N titles; black if None.
         n: how many words to highlight.
         columns: panels side by side.
-        letters: longest line.
-        lines: most lines of a panel.
+        letters, lines: the longest line, and the most lines of a panel.
     """
     rows = -(-len(documents) // columns)
     # The panels hold monospaced letters in cells of known size, so all is placed by hand.
@@ -125,12 +122,10 @@ def _draw(ax: Axes, excerpt: list[str], weights: Weights, size: float) -> None:
     for y, line in enumerate(excerpt):
         # Word by word: the width of a letter is rounded to pixels, and would add up.
         for word in re.finditer(r"\w+|[^\w\s]+", line):
-            ax.text(word.start(), y + 0.5, word[0], family="monospace", fontsize=size,
+            x, width, weight = word.start(), len(word[0]), weights.get(word[0].lower(), 0)
+            ax.text(x, y + 0.5, word[0], family="monospace", fontsize=size,
                     va="center_baseline", parse_math=False)  # fmt: skip
-        for word in re.finditer(r"\w+", line):
-            weight = weights.get(word[0].lower(), 0)
             if weight:
-                x, width = word.start(), len(word[0])
                 ax.add_patch(Rectangle((x, y + 0.02), width, 0.96, zorder=0,
                                        color=_colour(weight / largest), linewidth=0))  # fmt: skip
             if weight < 0:

@@ -1,8 +1,11 @@
 """What all checkers share: looking at an answer, and saying what is wrong with it."""
 
-from typing import Any, NoReturn
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from helpers.run.errors import WorkbookError
@@ -12,17 +15,29 @@ class NotYet(WorkbookError):
     """An exercise is not solved yet; the message says what to look at."""
 
 
-def correct(exercise: str) -> None:
-    """Say that an exercise is solved."""
-    print(f"Exercise {exercise}: correct.")
+def exercise(number: str) -> Callable[[Callable], Callable]:
+    """Make a checker of a function that raises :class:`NotYet` where an answer is not right.
+
+    It draws PyTorch's random numbers from seed 0, and the reader's own go on as they were.
+    """
+
+    def decorate(check: Callable[[Callable], None]) -> Callable[[Callable], None]:
+        @wraps(check)
+        def checker(answer: Callable) -> None:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)
+                try:
+                    check(answer)
+                except NotYet as why:
+                    raise NotYet(f"Exercise {number} is not right yet: {why}") from None
+            print(f"Exercise {number}: correct.")
+
+        return checker
+
+    return decorate
 
 
-def not_yet(exercise: str, why: str) -> NoReturn:
-    """Say in one line what is not right yet."""
-    raise NotYet(f"Exercise {exercise} is not right yet: {why}")
-
-
-def numbers(exercise: str, answer: Any, n: int) -> np.ndarray:
+def numbers(answer: Any, n: int) -> np.ndarray:
     """Return an answer of n numbers as an array, or say that it is none."""
     try:
         values = np.atleast_1d(np.asarray(answer, dtype=float))
@@ -31,24 +46,45 @@ def numbers(exercise: str, answer: Any, n: int) -> np.ndarray:
     if values.shape != (n,) or not np.isfinite(values).all():
         wanted = "a number" if n == 1 else f"{n} numbers"
         shown = " ".join(repr(answer).split())[:80]  # an array's repr has several lines
-        not_yet(exercise, f"the function must return {wanted}, not {shown}")
+        raise NotYet(f"the function must return {wanted}, not {shown}")
     return values
 
 
-def tensor(exercise: str, answer: Any, shape: tuple[int, ...]) -> Tensor:
+def tensor(answer: Any, shape: tuple[int, ...]) -> Tensor:
     """Return an answer of a given shape, or say how it differs."""
     if not isinstance(answer, Tensor) or tuple(answer.shape) != tuple(shape):
         got = f"shape {list(answer.shape)}" if isinstance(answer, Tensor) else repr(answer)[:40]
-        not_yet(exercise, f"the function must return a tensor of shape {list(shape)}, not {got}")
+        raise NotYet(f"the function must return a tensor of shape {list(shape)}, not {got}")
     if not answer.isfinite().all():
-        not_yet(exercise, "the result has NaN or infinite values")
+        raise NotYet("the result has NaN or infinite values")
     return answer.detach()
 
 
-def close(exercise: str, found, expected, tolerance: float, what: str) -> None:
+def mask(answer: Any, heat: Tensor, n: int, what: str, hint: str = "") -> None:
+    """Compare an answer with the mask of the n hottest pixels, or say how it differs."""
+    found = tensor(answer, heat.shape)
+    if found.dtype != torch.bool:
+        raise NotYet(f"the mask must be of type bool, not {found.dtype}")
+    if found.sum() != n:
+        raise NotYet(f"{what}: {int(found.sum())} pixels are marked instead of {n}{hint}")
+    if found.any() and heat[found].min() < heat[~found].max():
+        raise NotYet(f"{what}: a pixel is marked that is colder than one that is not")
+
+
+def close(found: Any, expected: Any, tolerance: float, what: str) -> None:
     """Compare numbers with what is expected, or say how they differ."""
     if not np.allclose(found, expected, atol=tolerance):
-        not_yet(
-            exercise,
-            f"{what}: got {np.round(found, 4).tolist()}, expected {np.round(expected, 4).tolist()}",
-        )
+        got, wanted = np.round(found, 4).tolist(), np.round(expected, 4).tolist()
+        raise NotYet(f"{what}: got {got}, expected {wanted}")
+
+
+def number(answer: Any, expected: float, tolerance: float, what: str) -> None:
+    """Compare an answer with the number that is expected, or say how it differs."""
+    close(numbers(answer, 1), [expected], tolerance, what)
+
+
+def each(found: Tensor, expected: Tensor, whats: tuple[str, ...]) -> None:
+    """Compare value by value what stands for cases with names, or say which differs."""
+    for what, value, wanted in zip(whats, found, expected, strict=True):
+        if not torch.isclose(value, wanted, atol=1e-3):
+            raise NotYet(f"{what} came out as {value:.3f} instead of {wanted:.3f}")

@@ -91,7 +91,11 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_options: object) -> dict[str, object]:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.panel.model_id}
-        return {VIEW: view, "image/png": b64encode(self.png).decode(), "text/plain": self.text}
+        return {VIEW: view, **self.still()}
+
+    def still(self) -> dict[str, str]:
+        """Return what a page without widgets shows, by MIME type."""
+        return {"image/png": b64encode(self.png).decode(), "text/plain": self.text}
 
 
 def _png(figure: Figure) -> bytes:

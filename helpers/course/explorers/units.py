@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 from torch import Tensor
 
-from helpers.course.explorers.explorer import VIEW, Explorer, menu
+from helpers.course.explorers.explorer import Explorer, menu
 from helpers.course.explorers.network import layer_maps
 from helpers.dissect.units import name_of
 from helpers.nets.models import Classifier
@@ -103,9 +103,8 @@ def browse(tables: Mapping[object, DataFrame], rows: int = 12) -> Explorer:
     named = {name_of(labels): _best_first(labels) for labels in tables.values()}
     every_layer = dict.fromkeys(x for labels in tables.values() for x in labels.layer.unique())
     table, layer = menu("table", list(named)), menu("layer", [ANY, *every_layer])
-    unit, word = (
-        ipywidgets.Text(description=name, continuous_update=False) for name in ("unit", "word")
-    )
+    unit = ipywidgets.Text(description="unit", continuous_update=False)
+    word = ipywidgets.Text(description="word", continuous_update=False)
 
     def find() -> tuple[DataFrame, str]:
         found = named[table.value]
@@ -129,18 +128,16 @@ class _Table(Explorer):
         self.caption.value = html.escape(self.text)
         self.picture.value = self.table.to_html(index=False, float_format="{:.3f}".format)
 
-    def _repr_mimebundle_(self, **_options: object) -> dict[str, object]:
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.panel.model_id}
+    def still(self) -> dict[str, str]:
+        """Return what a page without widgets shows, by MIME type."""
         plain = f"{self.text}\n{self.table.to_string(index=False)}"
-        return {VIEW: view, "text/html": self.picture.value + self.caption.value,
-                "text/plain": plain}  # fmt: skip
+        return {"text/html": self.picture.value + self.caption.value, "text/plain": plain}
 
 
 def _best_first(labels: DataFrame) -> DataFrame:
     """Return the units that have a label, the highest score first."""
     rows = labels.dropna(subset="label")
     if rows.empty:
-        raise WorkbookError(
-            f"{name_of(labels)} labels no unit: dissect more layers, or lower the cut"
-        )
+        name = name_of(labels)
+        raise WorkbookError(f"{name} labels no unit: dissect more layers, or lower the cut")
     return rows.sort_values("score", ascending=False, kind="stable")

@@ -34,13 +34,14 @@ def validate(params: object) -> list[str]:
             NumPy's, sequences may be lists, tuples or arrays, a regressor may be fitted.
     """
     if not isinstance(params, Mapping):
-        return [f"the hand-in is a {_type(params)}: make it a dictionary, one key per image"]
+        kind = type(params).__name__
+        return [f"the hand-in is a {kind}: make it a dictionary, one key per image"]
     faults = [f"{key}: missing" for key in KEYS if key not in params]
     for key, arguments in params.items():
         if key not in KEYS:
             faults.append(f"{_short(key)}: not one of the ten images{_near(key, KEYS)}")
         elif not isinstance(arguments, Mapping):
-            faults.append(f"{key}: is a {_type(arguments)}, not a dictionary of arguments")
+            faults.append(f"{key}: is a {type(arguments).__name__}, not a dictionary of arguments")
         else:
             faults += [f"{key}: {fault}" for fault in _argument_faults(arguments)]
     return faults
@@ -155,8 +156,4 @@ def _short(value: object) -> str:
     try:
         return " ".join(_BRIEF.repr(value).split())
     except ValueError:  # Python refuses to print integers of thousands of digits
-        return f"that {_type(value)}"
-
-
-def _type(value: object) -> str:
-    return type(value).__name__
+        return f"that {type(value).__name__}"

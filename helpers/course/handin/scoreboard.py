@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pandas import DataFrame
 from tqdm.auto import tqdm
 
 from helpers import data
@@ -63,32 +64,29 @@ class Score:
     @property
     def rank(self) -> int:
         """1 where no other stored result has a higher mean IoU."""
-        others = [value for name, (value, _) in self.stored.items() if name != self.name]
-        return 1 + sum(value > self.iou for value in others)
+        return 1 + int((self.ranking()["mean IoU"] > self.iou).sum())
 
-    def columns(self) -> dict[str, list[str]]:
-        """Return the table of the images, heading by heading, the mean last."""
-        ious = ["no mask" if np.isnan(v) else f"{v:.2f}" for v in self.ious]
-        return {
+    def table(self) -> DataFrame:
+        """Return a row per image, the mean last."""
+        return DataFrame({
             "image": [*(key.replace("_", " ") for key in self.keys), f"mean ({self.n} masks)"],
-            "IoU": [*ious, f"{self.iou:.2f}"],
-            "seconds": [f"{v:.2f}" for v in (*self.seconds, self.mean_seconds)],
+            "IoU": [*self.ious, self.iou],
+            "seconds": [*self.seconds, self.mean_seconds],
             "fault": [*self.faults, ""],
-        }
+        })  # fmt: skip
 
-    def ranking(self) -> dict[str, list[str]]:
-        """Return the table of all results on this subject, the best mean IoU first."""
+    def ranking(self) -> DataFrame:
+        """Return a row per result on this subject, the best mean IoU first."""
         board = {**self.stored, self.name: (self.iou, self.mean_seconds)}
-        names = sorted(board, key=lambda name: -board[name][0])
-        return {
-            "hand-in": names,
-            "mean IoU": [f"{board[name][0]:.3f}" for name in names],
-            "seconds": [f"{board[name][1]:.2f}" for name in names],
-        }
+        columns = ["mean IoU", "seconds"]
+        table = DataFrame.from_dict(board, orient="index", columns=columns)
+        return table.sort_values("mean IoU", ascending=False, kind="stable")
 
     def __str__(self) -> str:
-        place = f"{self.name}: rank {self.rank} of {len({*self.stored, self.name})} on"
-        return f"{_table(self.columns())}\n\n{place} {self.subject}\n\n{_table(self.ranking())}"
+        images = self.table().to_string(index=False, float_format="%.2f", na_rep="no mask")
+        ranking = self.ranking().to_string(float_format="%.3f")
+        place = f"rank {self.rank} of {len({*self.stored, self.name})} on {self.subject}"
+        return f"{images}\n\n{self.name}: {place}\n\n{ranking}"
 
 
 def score(
@@ -131,21 +129,16 @@ def score(
             answers.append(worker.explain(image, params[key], seconds))
     finally:
         worker.stop()
-    subject = f"{images.name} {classifier.name}"
-    return Score(
-        name=name,
-        subject=subject,
-        keys=KEYS,
-        ious=tuple(
-            float("nan") if not truth.any()
-            else 0.0 if answer.mask is None
-            else float(iou(answer.mask, truth))
-            for answer, truth in zip(answers, images.masks, strict=True)
-        ),
-        seconds=tuple(answer.seconds for answer in answers),
-        faults=tuple(answer.fault for answer in answers),
-        stored={n: tuple(entry) for n, entry in _read(stored).get(subject, {}).items()},
+    ious = tuple(
+        float("nan") if not truth.any()
+        else 0.0 if answer.mask is None
+        else float(iou(answer.mask, truth))
+        for answer, truth in zip(answers, images.masks, strict=True)
     )  # fmt: skip
+    times, _, reasons = zip(*answers, strict=True)
+    subject = f"{images.name} {classifier.name}"
+    board = {n: tuple(entry) for n, entry in _read(stored).get(subject, {}).items()}
+    return Score(name, subject, KEYS, ious, times, reasons, board)
 
 
 def store(score: Score, stored: Path | None = None) -> None:
@@ -153,20 +146,14 @@ def store(score: Score, stored: Path | None = None) -> None:
     book = _read(stored)
     entry = [round(score.iou, 4), round(score.mean_seconds, 3)]
     book.setdefault(score.subject, {})[score.name] = entry
-    with files.atomic(stored or _default_file()) as partial:
+    with files.atomic(_file(stored)) as partial:
         partial.write_text(json.dumps(book, indent=1, sort_keys=True) + "\n")
 
 
 def _read(stored: Path | None) -> dict[str, dict[str, list[float]]]:
-    path = stored or _default_file()
+    path = _file(stored)
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _default_file() -> Path:
-    return files.ROOT / "data" / "lime_scoreboard.json"
-
-
-def _table(columns: dict[str, list[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [list(columns), ["---"] * len(columns), *map(list, zip(*columns.values(), strict=True))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+def _file(stored: Path | None) -> Path:
+    return stored or files.ROOT / "data" / "lime_scoreboard.json"

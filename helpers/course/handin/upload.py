@@ -10,9 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError
-from urllib3.util import Retry
 
 from helpers.course.handin.params import validate
 from helpers.course.handin.unpickle import load_params
@@ -73,63 +71,49 @@ def submit(
     if not re.fullmatch(r"[A-Za-z0-9-]+", header):
         raise WorkbookError(f"{header!r} is no name of a header: it has letters, digits and '-'")
     host = address.hostname
-    again = (
-        f"{host} {{}}: look on the course page whether your file has arrived before you send it "
-        "again"
-    )
-    try:
-        with requests.Session() as session:
-            adapter = HTTPAdapter(max_retries=_Retry.of(retries, pause))
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            with session.post(
-                url, files={"file": (file.name, file.read_bytes())}, headers={header: token},
-                timeout=timeout, allow_redirects=False, stream=True,
+    look = "look on the course page whether your file has arrived before you send it again"
+    files = {"file": (file.name, file.read_bytes())}
+    for attempt in range(retries + 1):
+        try:
+            with requests.post(
+                url, files=files, headers={header: token}, timeout=timeout, allow_redirects=False,
+                stream=True,
             ) as response:  # fmt: skip
-                status, body = response.status_code, _body(response, timeout)
-    except requests.ConnectionError as error:
-        if error.args and isinstance(error.args[0], MaxRetryError):  # never connected
+                status = response.status_code
+                if status < 500 or attempt == retries:
+                    body = _body(response, timeout)
+                    break
+        except requests.ConnectionError as error:
+            if not error.args or not isinstance(error.args[0], MaxRetryError):
+                raise WorkbookError(f"{host} hung up: {look}") from None
+            if attempt == retries:  # it has never connected
+                raise WorkbookError(
+                    f"no connection to {host}, {retries + 1} times in a row: try again later"
+                ) from None
+        except (requests.Timeout, requests.exceptions.ChunkedEncodingError):
+            raise WorkbookError(f"{host} did not answer within {timeout:g} s: {look}") from None
+        except requests.RequestException as error:
             raise WorkbookError(
-                f"no connection to {host}, {retries + 1} times in a row: try again later"
+                f"{file.name} could not be sent to {host} ({type(error).__name__}): check the url"
             ) from None
-        raise WorkbookError(again.format("hung up")) from None
-    except (requests.Timeout, requests.exceptions.ChunkedEncodingError):
-        raise WorkbookError(again.format(f"did not answer within {timeout:g} s")) from None
-    except requests.RequestException as error:
-        raise WorkbookError(
-            f"{file.name} could not be sent to {host} ({type(error).__name__}): check the url"
-        ) from None
+        time.sleep(pause * 2**attempt)
     answer, words = _read(body)
     said = " ".join(words.replace(token, "…").split())[:200]
+    told = f"status {status}: {said}" if said else f"status {status}"
     if status >= 500:
-        raise WorkbookError(
-            f"{host} is in trouble (status {status}{': ' * bool(said)}{said}), {retries + 1} times "
-            "in a row: try again later"
+        why = f"{host} is in trouble ({told}), {retries + 1} times in a row: try again later"
+    elif status >= 400:
+        why = f"{_MEANING.get(status, 'the server refuses the file')} ({told})"
+    elif status >= 300:
+        why = f"{host} sends you elsewhere (status {status}): ask for the new url"
+    elif isinstance(answer, dict):
+        return answer
+    else:
+        why = (
+            f"{host} answers, but not as a course server does (status {status}, no JSON object: "
+            f"{said[:80]!r}): check the url"
         )
-    return _accepted(status, answer, said, host)
-
-
-class _Retry(Retry):
-    """Tries again where no connection was made, or the server says that it is in trouble."""
-
-    @classmethod
-    def of(cls, retries: int, pause: float) -> _Retry:
-        return cls(
-            retries, read=False, redirect=False, status_forcelist=range(500, 600),
-            allowed_methods=None, backoff_factor=pause, raise_on_status=False,
-            respect_retry_after_header=False,
-        )  # fmt: skip
-
-    def get_backoff_time(self) -> float:
-        """Wait before the first further attempt too."""
-        return self.backoff_factor * 2 ** (len(self.history) - 1)
-
-    def increment(self, method=None, url=None, response=None, *args, **kwargs) -> Retry:
-        """Hang up before the next attempt; the body of a refusal may have no end."""
-        further = super().increment(method, url, response, *args, **kwargs)
-        if response is not None:
-            response.close()
-        return further
+    raise WorkbookError(why)
 
 
 def _body(response: requests.Response, timeout: float) -> bytes:
@@ -158,18 +142,3 @@ def _read(body: bytes) -> tuple[object, str]:
     words = answer if isinstance(answer, dict) else {}
     found = (words[key] for key in ("message", "detail", "error") if words.get(key))
     return answer, str(next(found, text))
-
-
-def _accepted(status: int, answer: object, said: str, host: str) -> dict:
-    """Return an answer that means yes; raise one that means no."""
-    if 200 <= status < 300 and isinstance(answer, dict):
-        return answer
-    if 200 <= status < 300:
-        raise WorkbookError(
-            f"{host} answers, but not as a course server does (status {status}, no JSON object: "
-            f"{said[:80]!r}): check the url"
-        )
-    if 300 <= status < 400:
-        raise WorkbookError(f"{host} sends you elsewhere (status {status}): ask for the new url")
-    meaning = _MEANING.get(status, "the server refuses the file")
-    raise WorkbookError(f"{meaning} (status {status}{': ' * bool(said)}{said})")

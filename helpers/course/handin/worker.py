@@ -51,7 +51,7 @@ class Worker:
         # A forked process may not use threads, nor a GPU.
         self._pool = ProcessPool(1, 0, _prepare, self._job, get_context("spawn"))
         try:
-            self.pid = self._pool.schedule(_prepared).result(_START)
+            self.pid = self._pool.schedule(os.getpid).result(_START)
         except (OSError, RuntimeError):  # it ended, or took too long
             self.stop()
             raise WorkbookError(
@@ -63,8 +63,8 @@ class Worker:
         """Explain the top class of an image uint8 [H, W, 3], in at most so many seconds."""
         for _ in range(2):
             try:
-                job = (image, arguments)
-                return self._pool.schedule(_explain_here, job, timeout=seconds).result()
+                job = self._pool.schedule(_explain_here, (image, arguments), timeout=seconds)
+                return job.result()
             except TimeoutError:
                 return Answer(seconds, None, f"stopped after {seconds:g} s")
             except ProcessExpired:
@@ -89,10 +89,6 @@ def _prepare(model: bytes, threads: int, seed: int, superpixels: int) -> None:
     size = classifier.input_size
     classifier.probabilities(torch.zeros(16, 3, size, size))  # the first pass is slower
     _here.update(classifier=classifier, seed=seed, superpixels=superpixels)
-
-
-def _prepared() -> int:
-    return os.getpid()
 
 
 def _explain_here(image: np.ndarray, arguments: dict) -> Answer:

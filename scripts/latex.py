@@ -1,5 +1,6 @@
 r"""The numbers and tables of a run for LaTeX: ``\result{name}`` and booktabs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def write(run: str, target: Path) -> None:
     Raises:
         WorkbookError: the run has no results yet.
     """
-    book = results.load(run)
+    book = load(run)
     if not book["numbers"]:
         raise WorkbookError(f"run {run} has no results in figures/{run}/results: make run first")
     lines = ["% Generated from the run's results; do not edit."]
@@ -40,6 +41,26 @@ def write(run: str, target: Path) -> None:
     for name, table in book["tables"].items():
         with files.atomic(target / f"{name.replace('/', '_')}.tex") as partial:
             partial.write_text(_booktabs(table["header"], table["rows"]), encoding="utf-8")
+
+
+def load(run: str) -> dict:
+    """Return all results of a run: ``notebooks``, ``numbers`` and ``tables``.
+
+    Raises:
+        WorkbookError: two notebooks have recorded a number or a table of the same name.
+    """
+    merged = {"notebooks": {}, "numbers": {}, "tables": {}}
+    for path in sorted((files.ROOT / "figures" / run / "results").glob("*.json")):
+        book = json.loads(path.read_text(encoding="utf-8"))
+        for kind, entries in merged.items():
+            if twice := sorted(entries.keys() & book[kind]):
+                other = entries[twice[0]].get("notebook")
+                raise WorkbookError(
+                    f"{other} and {path.stem} both recorded {twice[0]!r}: choose another name, or "
+                    f"delete figures/{run}/results/ of a notebook that is gone"
+                )
+            entries.update(book[kind])
+    return merged
 
 
 def escape(text: str) -> str:
