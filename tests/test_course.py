@@ -294,7 +294,7 @@ def test_the_zip_holds_what_is_asked_for_and_nothing_else(project):
     code = (ROOT / "helpers").rglob("*.py")
     assert {path.relative_to(ROOT).as_posix() for path in code} <= set(names)
     for name in names:
-        assert not re.search(r"cache|checkpoint|\.pt$|\.pyc|DS_Store|\.env|Untitled|keep", name), (
+        assert not re.search(r"cache|data/checkpoints|\.pt$|\.pyc|DS_Store|\.env|Untitled|keep", name), (
             name
         )
         assert "99_gallery" not in name and not name.endswith(".log")
