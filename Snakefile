@@ -41,7 +41,7 @@ except WorkbookError as error:
 RUN = profiles.run_name(PROFILE, PARAMETERS)
 FIRST = next(iter(BOOKS))  # trains the classifier that the others look into
 TEXTS = [name for name in BOOKS if name[:2] == "11"]  # needs no network of images
-LONG = [name for name in BOOKS if name[:2] in {"06", "07", "12"}]  # minutes, each
+LONG = [name for name in BOOKS if name[:2] in {"05", "06", "07", "12"}]  # minutes, each
 LABORATORY = {  # the networks that a notebook needs beside the classifier
     "03": ["shapes_lab"],
     "05": ["shapes_lab", "shapes_heart"],
