@@ -293,10 +293,9 @@ def test_the_zip_holds_what_is_asked_for_and_nothing_else(project):
     assert [n for n in names if n.endswith(".ipynb")] == [f"notebooks/{p.name}" for p in NOTEBOOKS]
     code = (ROOT / "helpers").rglob("*.py")
     assert {path.relative_to(ROOT).as_posix() for path in code} <= set(names)
+    kept_out = r"cache|data/checkpoints|\.pt$|\.pyc|DS_Store|\.env|Untitled|keep"
     for name in names:
-        assert not re.search(r"cache|data/checkpoints|\.pt$|\.pyc|DS_Store|\.env|Untitled|keep", name), (
-            name
-        )
+        assert not re.search(kept_out, name), name
         assert "99_gallery" not in name and not name.endswith(".log")
     assert (project / "s.zip").stat().st_size < 20_000_000
 
