@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pooch
 import pytest
 import torch
+from torchvision import models
 from torchvision.models import get_weight
 
 from helpers.data import assets
@@ -201,12 +202,31 @@ def test_an_unknown_asset_offers_the_nearest(one_line):
 
 
 def test_weights_of_torchvision_without_network_are_a_clear_error(one_line):
+    for ask in (assets.state_dict, assets.fetch):
+        with pytest.raises(WorkbookError) as error:
+            ask("imagenet_resnet18")
+        one_line(error, "imagenet_resnet18", "WORKBOOK_MIRROR")
+
+
+def test_a_name_that_ends_in_a_checksum_must_tell_the_truth(server, list_asset, one_line):
+    good, bad = f"net-{CHECKSUM[:8]}.pth", "net-00000000.pth"
+    server.pages |= {f"/{name}": DATA for name in (good, bad)}
+    list_asset(f"{server.url}/{bad}", checksum="")
     with pytest.raises(WorkbookError) as error:
-        assets.state_dict("imagenet_resnet18")
-    one_line(error, "imagenet_resnet18", "WORKBOOK_MIRROR")
+        assets.fetch("thing")
+    one_line(error, "thing", "wrong checksum")
+    assert cached() == []
+    list_asset(f"{server.url}/{good}", checksum="")
+    assert assets.fetch("thing").path.read_bytes() == DATA
+    assert cached() == [".pins.lock", good, "pins.json"]
+
+
+def test_an_asset_without_a_public_address_says_so(list_asset, one_line):
+    list_asset(checksum="")
+    assert not assets.available("thing")
     with pytest.raises(WorkbookError) as error:
-        assets.fetch("imagenet_resnet18")
-    one_line(error, "state_dict")
+        assets.fetch("thing")
+    one_line(error, "thing", "no public address", "WORKBOOK_MIRROR")
 
 
 # ---- the mirror --------------------------------------------------------------------------------
@@ -305,6 +325,15 @@ def test_weights_lose_their_wrapping_and_become_float32(weights_in_mirror):
     assert note == "ours"
 
 
+def test_weights_of_densenet_have_the_names_of_today(weights_in_mirror):
+    network = models.densenet121()
+    # How torchvision's own file, made years ago, names them.
+    old = {re.sub(r"(denselayer\d+\.\w+?)([12])\.", r"\1.\2.", key): value
+           for key, value in network.state_dict().items()}  # fmt: skip
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    assert list(weights_in_mirror(old)[0]) == list(network.state_dict())
+
+
 def test_plain_weights_are_read_as_they_are(weights_in_mirror):
     weights, _ = weights_in_mirror({"fc.weight": torch.arange(3.0)})
     assert torch.equal(weights["fc.weight"], torch.arange(3.0))
@@ -352,8 +381,7 @@ def test_every_asset_is_listed_completely(name):
     if "torchvision" in entry:
         assert get_weight(entry["torchvision"]).url.startswith("https://")
     else:
-        assert entry["urls"]
-        assert re.fullmatch(r"https://[\w.-]+/\S+", entry["urls"][0])
+        assert re.fullmatch(r"https://[\w.-]+/\S+", (entry["urls"] or ["https://a/b"])[0])
         # The weights of Places365 are published over plain http; the pinned checksum covers both.
         assert all(re.match("https?://", url) for url in entry["urls"])
         assert re.fullmatch(r"[0-9a-f]{64}|", entry["sha256"])

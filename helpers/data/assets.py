@@ -7,6 +7,7 @@ downloads; what its ``mirror.toml`` notes about a file goes wherever the file is
 import hashlib
 import json
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -82,8 +83,6 @@ def fetch(name: str) -> Asset:
             raise WorkbookError(f"mirror.toml gives no {min(lacking)} for {name}: add it there")
         path = _verified(Path(os.environ["WORKBOOK_MIRROR"]) / given["file"], given["sha256"])
         told |= {key: given[key] for key in ("format", "note") if key in given}
-    elif "torchvision" in entry:
-        raise WorkbookError(f"{name} is a set of weights: use assets.state_dict({name!r})")
     else:
         path = _download(name, entry)
     return Asset(name, path, **told)
@@ -98,14 +97,11 @@ def state_dict(name: str) -> tuple[dict[str, Tensor], str]:
     Raises:
         WorkbookError: as :func:`fetch`; or the file holds no weights, or weights that are NaN.
     """
-    entry = catalogue().get(name, {})
-    if "torchvision" in entry and name not in _mirror():
-        return _torchvision(name, entry["torchvision"]), ""
     asset = fetch(name)
     try:
         loaded = torch.load(asset.path, map_location="cpu", weights_only=True)
         loaded = loaded.get("state_dict", loaded)
-        weights = {key.removeprefix("module."): value for key, value in loaded.items()}
+        weights = {_as_today(key): value for key, value in loaded.items()}
         weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
     except Exception as error:
         raise WorkbookError(
@@ -119,12 +115,19 @@ def state_dict(name: str) -> tuple[dict[str, Tensor], str]:
     return weights, asset.note
 
 
+def _as_today(key: str) -> str:
+    """Return a weight's name without ``module.``, and of DenseNet as torchvision spells it now."""
+    return re.sub(r"(denselayer\d+\.(norm|conv))\.([12]\.)", r"\1\3", key.removeprefix("module."))
+
+
+def _urls(entry: dict) -> list[str]:
+    """Return where an asset can be downloaded: nowhere, if only mirrors hold it."""
+    return [get_weight(entry["torchvision"]).url] if "torchvision" in entry else entry["urls"]
+
+
 def _cached(name: str) -> Path:
-    entry = catalogue().get(name, {})
-    folder = files.data_folder() / "cache"
-    if "torchvision" in entry:
-        return folder / Path(get_weight(entry["torchvision"]).url).name
-    return folder / Path(entry["urls"][0]).name if entry else folder / name
+    urls = _urls(catalogue().get(name, {"urls": []}))
+    return files.data_folder() / "cache" / Path(urls[0] if urls else name).name
 
 
 def _mirror() -> dict[str, dict]:
@@ -158,15 +161,17 @@ def _verified(path: Path, sha256: str) -> Path:
 def _download(name: str, entry: dict) -> Path:
     """Download to the cache, trying each address; pooch verifies and writes atomically."""
     path = _cached(name)
-    expected = entry["sha256"] or _pins().get(name)
+    expected = entry.get("sha256") or _pins().get(name)
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT)
-    faults = []
-    for url in entry["urls"]:
+    faults = ["no public address is known"] if not _urls(entry) else []
+    for url in _urls(entry):
         host = url.split("/")[2]
         try:
             pooch.retrieve(url, expected, path.name, path.parent, downloader=downloader)
+            if not expected:
+                _pin(name, path)
         except ValueError as error:  # what pooch raises for a wrong checksum
-            if url == entry["urls"][-1]:
+            if url == _urls(entry)[-1]:
                 raise WorkbookError(
                     f"{name} from {url} has the wrong checksum: the download is damaged or the "
                     "source has changed; try again, or put a good copy in a mirror (data/README.md)"
@@ -180,19 +185,8 @@ def _download(name: str, entry: dict) -> Path:
                 "or point WORKBOOK_DATA to another disk"
             ) from error
         else:
-            if not expected:
-                _pin(name, path)
             return path
     raise _unreachable(name, "; ".join(faults))
-
-
-def _torchvision(name: str, weight: str) -> dict[str, Tensor]:
-    try:
-        return get_weight(weight).get_state_dict(
-            progress=True, check_hash=True, map_location="cpu", model_dir=str(_cached(name).parent)
-        )
-    except (OSError, RuntimeError) as error:
-        raise _unreachable(name, error.__class__.__name__) from error
 
 
 def _unreachable(name: str, faults: str) -> WorkbookError:
@@ -208,7 +202,14 @@ def _pins() -> dict[str, str]:
 
 
 def _pin(name: str, path: Path) -> None:
-    """Keep the checksum of a first download, so that every later one must match it."""
+    """Keep the checksum of a first download, so that every later one must match it.
+
+    Raises:
+        ValueError: the file's name ends in the first digits of another checksum; it is removed.
+    """
     digest = pooch.file_hash(str(path))
+    if (told := re.search(r"-([0-9a-f]{8})\.\w+$", path.name)) and told[1] != digest[:8]:
+        path.unlink()
+        raise ValueError(f"{path.name} has checksum {digest[:8]}")
     with FileLock(path.parent / ".pins.lock"), files.atomic(path.parent / "pins.json") as partial:
         partial.write_text(json.dumps(_pins() | {name: digest}, indent=2))
