@@ -139,7 +139,7 @@ def test_every_card_has_one_to_three_deciding_words_of_its_kind_and_fewer_of_oth
 
 def test_no_deciding_word_is_written_but_as_one(cards):
     """Else a card would hold deciding words that were never put there."""
-    template = " ".join((*postcards._ABOUT, *postcards._OTHERWISE))
+    template = " ".join(postcards._TABLES["about"] + postcards._TABLES["otherwise"])
     slots = " ".join(word for words in postcards._SLOTS.values() for word in words)
     neutral = set(lime_text.words(f"{template} {slots} From To Dear {postcards.ARTEFACT}"))
     deciding = [word for words in cards["test"].deciding for word in words]
