@@ -77,20 +77,25 @@ def test_estimates_are_printed_with_their_interval():
     assert str(estimate) == "0.901 [0.895, 0.907]"
 
 
-@pytest.mark.parametrize(("hits", "n"), [(0, 0), (3, 2), (-1, 4)])
+@pytest.mark.parametrize(("hits", "n"), [(1, 0), (3, 2), (-1, 4)])
 def test_impossible_counts_are_refused(hits, n, one_line):
     with pytest.raises(WorkbookError) as error:
         intervals.proportion(hits, n)
     one_line(error, f"{hits} of {n}")
 
 
-def test_one_value_has_no_interval(one_line):
-    with pytest.raises(WorkbookError) as error:
-        intervals.mean([3.0])
-    one_line(error, "at least two values, not 1")
-    with pytest.raises(WorkbookError) as error:
-        intervals.difference([1.0, 2.0], [])
-    one_line(error, "at least two values, not 0")
+@pytest.mark.filterwarnings("error")
+def test_too_few_values_have_no_interval_and_are_told_apart_from_nothing():
+    for estimate, shown, n in (
+        (intervals.mean([3.0]), "3.0 [–, –]", 1),
+        (intervals.mean([]), "– [–, –]", 0),
+        (intervals.difference([1.0, 2.0], []), "– [–, –]", 2),
+        (intervals.difference([1.0, 2.0], [4.0]), "-2.5 [–, –]", 3),
+        (intervals.proportion(0, 0), "– [–, –]", 0),
+    ):
+        assert f"{estimate:.1f}" == shown
+        assert estimate.n == n
+        assert not estimate.excludes(0)
 
 
 def test_equal_values_have_an_interval_without_width():

@@ -1,4 +1,7 @@
-"""Estimates with their 95 % confidence intervals."""
+"""Estimates with their 95 % confidence intervals.
+
+Too few cases are no error, as a run may well find no wrong prediction: what cannot be told is NaN.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +12,30 @@ from scipy import stats
 from helpers.run.errors import WorkbookError
 from helpers.run.estimates import CONFIDENCE, Estimate
 
+_UNKNOWN = Estimate(np.nan, np.nan, np.nan, 0)
+
 
 def proportion(hits: int, n: int) -> Estimate:
     """Return hits / n with its Wilson (1927) score interval.
 
     Raises:
-        WorkbookError: there are no cases, or more hits than cases.
+        WorkbookError: there are more hits than cases.
     """
-    if not 0 <= hits <= n or n == 0:
-        raise WorkbookError(f"a proportion needs 0 <= hits <= n and n > 0, not {hits} of {n}")
+    if not 0 <= hits <= n:
+        raise WorkbookError(f"a proportion needs 0 <= hits <= n, not {hits} of {n}")
+    if n == 0:
+        return _UNKNOWN
     interval = stats.binomtest(int(hits), int(n)).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(hits / n, interval.low, interval.high, int(n))
 
 
 def mean(values: ArrayLike, seed: int = 0) -> Estimate:
-    """Return the mean of the values [n] with its bootstrap percentile interval (Efron 1979).
-
-    Raises:
-        WorkbookError: fewer than two values.
-    """
+    """Return the mean of the values [n] with its bootstrap percentile interval (Efron 1979)."""
     return _bootstrap((_sample(values),), np.mean, seed)
 
 
 def difference(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Estimate:
-    """Return mean(a) - mean(b) of two independent samples, with its bootstrap interval.
-
-    Raises:
-        WorkbookError: fewer than two values in a sample.
-    """
+    """Return mean(a) - mean(b) of two independent samples, with its bootstrap interval."""
 
     def gap(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
         return x.mean(axis=axis) - y.mean(axis=axis)
@@ -48,19 +47,17 @@ def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> tuple[Estimate, float
     """Return Spearman's rank correlation of the pairs (x, y), and its p-value.
 
     The interval is that of the bootstrap over pairs. The two-sided p-value is that of a permutation
-    test: how often would pairs put together at random correlate as strongly?
+    test: how often would pairs put together at random correlate as strongly? All are NaN where
+    there are fewer than four pairs, or x or y is constant and has no order.
 
     Raises:
-        WorkbookError: x and y differ in number, there are fewer than four pairs, or one of them
-            is constant and has no order.
+        WorkbookError: x and y differ in number.
     """
-    x, y = (np.asarray(values, dtype=float).ravel() for values in (x, y))
-    if len(x) != len(y) or len(x) < 4:
-        raise WorkbookError(
-            f"a rank correlation needs at least four pairs, not {len(x)} and {len(y)} values"
-        )
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        raise WorkbookError("a rank correlation needs values that differ: leave this measure out")
+    x, y = _sample(x), _sample(y)
+    if len(x) != len(y):
+        raise WorkbookError(f"a rank correlation needs pairs, not {len(x)} and {len(y)} values")
+    if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return _UNKNOWN._replace(n=len(x)), np.nan
     estimate = _bootstrap((x, y), _ranks_agree, seed, paired=True)
     test = stats.permutation_test(
         (x, y), _ranks_agree, permutation_type="pairings", n_resamples=9999, batch=1000,
@@ -78,19 +75,21 @@ def _ranks_agree(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _sample(values: ArrayLike) -> np.ndarray:
-    sample = np.asarray(values, dtype=float).ravel()
-    if len(sample) < 2:
-        raise WorkbookError(f"an interval needs at least two values, not {len(sample)}")
-    return sample
+    return np.asarray(values, dtype=float).ravel()
 
 
 def _bootstrap(
     samples: tuple[np.ndarray, ...], statistic, seed: int, paired: bool = False
 ) -> Estimate:
+    n = sum(map(len, samples))
+    if not all(map(len, samples)):
+        return _UNKNOWN._replace(n=n)
+    value = float(statistic(*samples, axis=0))
+    if min(map(len, samples)) == 1:
+        return Estimate(value, np.nan, np.nan, n)
     interval = stats.bootstrap(
         samples, statistic, confidence_level=CONFIDENCE, n_resamples=2000, batch=100,
         method="percentile", paired=paired, vectorized=True,
         random_state=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
-    value = float(statistic(*samples, axis=0))
-    return Estimate(value, float(interval.low), float(interval.high), sum(map(len, samples)))
+    return Estimate(value, float(interval.low), float(interval.high), n)

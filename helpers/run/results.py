@@ -18,10 +18,8 @@ import pandas as pd
 
 from helpers.run import files
 from helpers.run.errors import WorkbookError
-from helpers.run.estimates import Estimate
+from helpers.run.estimates import NONE, Estimate
 from helpers.run.profiles import Profile
-
-NONE = "–"  # what is printed where there is no number, as for the mean of no cases
 
 _run: dict = {}
 
