@@ -20,15 +20,11 @@ sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/scripts"]
 import parameters
 
 from helpers.run import profiles
-from helpers.run.errors import WorkbookError, unknown
+from helpers.run.errors import WorkbookError
 
 BOOKS = {path.stem: path for path in sorted(Path("notebooks").glob("[0-9]*.ipynb"))}
 try:
-    PROFILE = config.get("profile") or "quick"
-    if PROFILE == "auto":
-        PROFILE = profiles.load().name
-    if PROFILE not in profiles.names():
-        raise unknown("profile", PROFILE, profiles.names())
+    PROFILE = profiles.load(config.get("profile") or "quick").name
     # `make` writes spaces and quotes as in an address, %20 and %27.
     PARAMETERS = parameters.read(unquote(str(config.get("params") or "")))
     if PARAMETERS:

@@ -22,8 +22,9 @@ class Profile(SimpleNamespace):
 
 
 def names() -> list[str]:
-    """Return the names of all profiles, smallest scale first."""
-    return [name for name in _tables() if name not in _NOT_A_SCALE]
+    """Return the names of all profiles that are offered, smallest scale first."""
+    tables = _tables()
+    return [name for name in tables if name not in _NOT_A_SCALE and "like" not in tables[name]]
 
 
 def load(name: str = "auto", **overrides: object) -> Profile:
@@ -42,10 +43,12 @@ def load(name: str = "auto", **overrides: object) -> Profile:
         import torch  # slow to import, and the runner never asks
 
         name = "full" if torch.cuda.is_available() else "quick"
-    if name not in names():
-        raise unknown("profile", name, ["auto", *names()])
     tables = _tables()
-    return _profile(name, _merged(tables["base"], tables[name]), overrides)
+    changes = tables.get(name, {})
+    if name not in names() and "like" not in changes:
+        raise unknown("profile", name, ["auto", *names()])
+    settings = _merged(tables["base"], tables.get(changes.pop("like", ""), {}))
+    return _profile(name, _merged(settings, changes), overrides)
 
 
 def shapes_lab(**overrides: object) -> Profile:
