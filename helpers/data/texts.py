@@ -3,12 +3,11 @@
 The newsgroups' articles are of 1993, divided by date into training and test.
 """
 
-from __future__ import annotations
-
 import re
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from sklearn.datasets._twenty_newsgroups import (
@@ -55,7 +54,7 @@ class TextSet:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, rows: slice | Iterable[int]) -> TextSet:
+    def __getitem__(self, rows: slice | Iterable[int]) -> Self:
         """Return some of the documents: a slice, indices, or a bool array [N]."""
         kept = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
         return replace(
@@ -65,7 +64,7 @@ class TextSet:
             ids=tuple(self.ids[i] for i in kept),
         )
 
-    def only(self, *names: str) -> TextSet:
+    def only(self, *names: str) -> Self:
         """Return the same documents reduced to some of their :data:`PARTS`.
 
         Raises:

@@ -1,7 +1,5 @@
 """Explanations that know nothing of the network: every measure must tell them from the others."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -4,8 +4,6 @@ The methods are those of the ``grad-cam`` library (``pytorch_grad_cam``), except
 Score-CAM, which are our own: the same maps, sooner.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from pytorch_grad_cam.base_cam import BaseCAM

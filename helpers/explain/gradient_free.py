@@ -4,8 +4,6 @@ Both follow the library's call convention (``pytorch_grad_cam``), several images
 ``AblationCAM(model, [layer])(images, targets)`` gives float32 heatmaps [N, H, W] in [0, 1].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 

@@ -3,8 +3,6 @@
 The loop, :func:`draw` and :func:`refit`, is in :mod:`.states`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from inspect import signature

@@ -1,7 +1,5 @@
 """The list of all methods that explain a prediction, and the one call that runs them."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ coalitions as float [M, k], 1 for who is in, and returns their values [M]. Here 
 mostly the superpixels of an image: who is out is hidden.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import factorial
 

@@ -5,8 +5,6 @@ superpixels with a weight change the fit alone, so one :func:`draw` serves many 
 the same seed the first n states of many are those of a few.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable
 from functools import partial

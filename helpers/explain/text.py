@@ -3,8 +3,6 @@
 The explanations are those of the ``lime`` library (Ribeiro, Singh & Guestrin 2016).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Masks are made from arrays and compared as arrays. To compare places and not siz
 the same area (:func:`hottest`).
 """
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

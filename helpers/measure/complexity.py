@@ -4,8 +4,6 @@ Each takes images float [N, 3, H, W] in [0, 1] and returns float64 [N]; higher i
 None of them knows a network.
 """
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import numpy as np

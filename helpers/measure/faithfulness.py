@@ -5,8 +5,6 @@ compares with the truth where it is known, *robustness* shakes the image a littl
 images [N, 3, H, W] in [0, 1], class indices [N] and heatmaps [N, H, W] in [0, 1].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

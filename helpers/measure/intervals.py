@@ -3,8 +3,6 @@
 Too few cases are no error, as a run may well find no wrong prediction: what cannot be told is NaN.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats

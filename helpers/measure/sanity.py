@@ -4,8 +4,6 @@ A map of what a network has learned must look different when the learned weights
 random ones. One that survives shows the image, or the architecture, but not the network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace

@@ -4,8 +4,6 @@ The stability indices of Visani et al. 2020, *Statistical stability indices for 
 to superpixels: m runs on the *same* superpixels, which differ only in the states that were drawn.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Network architectures by name, and which of their layers are worth a look."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

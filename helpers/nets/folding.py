@@ -1,7 +1,5 @@
 """The same network in a faster form: BatchNorm folded away, maps laid out as a CPU wants them."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn

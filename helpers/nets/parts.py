@@ -1,7 +1,5 @@
 """Run only a part of a network: what follows one layer, given what that layer puts out."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Iterable, Iterator
 

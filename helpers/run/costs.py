@@ -1,7 +1,5 @@
 """What a call costs: wall time and peak memory, and whether it had the machine to itself."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import gc

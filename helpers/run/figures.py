@@ -3,8 +3,6 @@
 Small images are drawn pixel by pixel, heatmaps smoothly; heatmaps run from 0 to 1 on one scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ A notebook says once what it looks at (:func:`start`) and then records its numbe
 LaTeX (scripts/latex.py).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

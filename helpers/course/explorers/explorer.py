@@ -1,7 +1,5 @@
 """What all explorers share: controls in a row, and below them the picture and its caption."""
 
-from __future__ import annotations
-
 import html
 from base64 import b64encode
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Explorers of what goes on inside a network: feature maps, and class activation maps."""
 
-from __future__ import annotations
-
 import warnings
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Explorer of LIME explanations: superpixels, and the strongest of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 
