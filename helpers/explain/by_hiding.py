@@ -4,8 +4,6 @@ Each takes images float [N, 3, H, W] in [0, 1] on the CPU, class indices int [N]
 int [H, W] per image, and returns signed maps float [N, H, W].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
