@@ -79,6 +79,13 @@ def grid(rows: int, columns: int, cell: float = 1.1, title_space: float = 0.0) -
     return figure, axes
 
 
+def nothing(sentence: str) -> Figure:
+    """Return a figure that only says why this run has nothing to show here."""
+    figure = plt.figure(figsize=(6, 0.6))
+    figure.text(0.5, 0.5, sentence, ha="center", va="center")
+    return figure
+
+
 def show_images(
     images: Tensor, titles: Sequence[str] | None = None, columns: int = 10, cell: float = 1.1,
     colours: Sequence[str] | None = None,
