@@ -12,7 +12,7 @@ from pathlib import Path
 import latex
 from PIL import Image
 
-from helpers.run.errors import WorkbookError
+from helpers.run.errors import WorkbookError, message
 from helpers.run.files import ROOT, atomic
 
 INSTALL = (
@@ -65,7 +65,7 @@ def main() -> int:
     try:
         build(run, Path(target))
     except WorkbookError as error:
-        print(error, file=sys.stderr)
+        print(message(error), file=sys.stderr)
         return 1
     print(f"report: {target}")
     return 0

@@ -19,7 +19,7 @@ import nbformat
 from badges import REPOSITORY, TAG
 from PIL import Image
 
-from helpers.run.errors import WorkbookError
+from helpers.run.errors import WorkbookError, message
 from helpers.run.files import ROOT
 
 COVER = (720, 450)  # pixels; what of a figure is shown: 4/3 of that, if it is as large
@@ -189,7 +189,7 @@ def main() -> int:
     try:
         build(target)
     except WorkbookError as error:
-        print(error, file=sys.stderr)
+        print(message(error), file=sys.stderr)
         return 1
     print(f"site: {target}/index.html")
     return 0

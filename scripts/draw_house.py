@@ -23,7 +23,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from matplotlib.textpath import TextPath
 
-from helpers.run.errors import WorkbookError
+from helpers.run.errors import WorkbookError, message
 from helpers.run.files import ROOT, atomic
 
 DRAWING = ROOT / "docs" / "_static" / "house.svg"
@@ -239,7 +239,7 @@ def main() -> int:
     try:
         save(read(), path)
     except WorkbookError as error:
-        print(error, file=sys.stderr)
+        print(message(error), file=sys.stderr)
         return 1
     print(f"drawing: {path}")
     return 0

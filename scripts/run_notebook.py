@@ -16,7 +16,7 @@ import parameters
 from papermill.exceptions import PapermillExecutionError
 
 from helpers.run import profiles
-from helpers.run.errors import WorkbookError
+from helpers.run.errors import WorkbookError, message
 
 
 def run(notebook: Path, output: Path, profile: str, given: dict[str, str], name: str = "") -> None:
@@ -75,7 +75,7 @@ def run_and_tell(notebook: Path, output: Path, *options) -> str:
         run(notebook, output, *options)
     except WorkbookError as error:
         told.write_text(f"{error}\n")
-        return str(error)
+        return message(error)
     except Exception as error:
         told.write_text(f"{notebook.name} failed: {type(error).__name__}: {error}\n")
         raise

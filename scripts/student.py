@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from helpers.run.errors import WorkbookError
+from helpers.run.errors import WorkbookError, message
 from helpers.run.files import ROOT
 
 ASSIGNMENT = "look_inside"
@@ -105,7 +105,7 @@ def main() -> int:
     try:
         release = make(course, sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")))
     except WorkbookError as error:
-        print(error, file=sys.stderr)
+        print(message(error), file=sys.stderr)
         return 1
     print(f"student edition: {release}")
     print(f"with solutions, not for students: {course / 'source' / ASSIGNMENT}")

@@ -15,7 +15,7 @@ import nbformat
 from render import code_hash
 
 from helpers.run import files
-from helpers.run.errors import WorkbookError
+from helpers.run.errors import WorkbookError, message
 
 LARGEST = 20_000_000  # bytes
 TOP = "look-inside"  # the folder that unpacking makes
@@ -113,7 +113,7 @@ def main() -> int:
     try:
         packed = pack(target)
     except WorkbookError as error:
-        print(error, file=sys.stderr)
+        print(message(error), file=sys.stderr)
         return 1
     print(f"{target}: {len(packed)} files, {target.stat().st_size / 1e6:.1f} MB")
     if "explain_params.pkl" not in packed:

@@ -13,7 +13,7 @@ import torch
 from helpers.nets import laboratory, training
 from helpers.nets.models import Classifier
 from helpers.run import files, profiles
-from helpers.run.errors import WorkbookError, unknown
+from helpers.run.errors import WorkbookError, message, unknown
 
 
 def network(name: str, profile: str, given: dict[str, str]) -> Classifier:
@@ -48,7 +48,7 @@ def main() -> int:
             torch.save(trained.network.state_dict(), partial)
     except WorkbookError as error:
         told.write_text(f"network {given.name} failed: {error}\n")
-        print(error, file=sys.stderr)
+        print(message(error), file=sys.stderr)
         return 1
     told.unlink()
     return 0

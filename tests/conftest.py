@@ -42,7 +42,8 @@ def painted(tmp_path_factory):
 def clean_environment(request, monkeypatch, tmp_path):
     """Downloads and checkpoints go to a tmp folder; only tests marked ``mirror`` see the mirror."""
     monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("WORKBOOK_PROFILE", raising=False)
+    for name in ("WORKBOOK_PROFILE", "WORKBOOK_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
     if request.node.get_closest_marker("mirror") is None:
         monkeypatch.delenv("WORKBOOK_MIRROR", raising=False)
     elif MIRROR is None:

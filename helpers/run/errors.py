@@ -1,5 +1,7 @@
 """The one exception of the workbook: what went wrong and what to do, in a single line."""
 
+import os
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -8,12 +10,19 @@ class WorkbookError(Exception):
     """A fault that the reader can mend.
 
     The message names the thing and the remedy. Notebooks show it as one line: there is
-    nothing to learn from a traceback through our own code.
+    nothing to learn from a traceback through our own code, unless one mends it (``message``).
     """
 
     def _render_traceback_(self) -> list[str]:
         """Tell IPython what to print instead of a traceback."""
-        return [f"{type(self).__name__}: {self}"]
+        return [message(self, f"{type(self).__name__}: {self}")]
+
+
+def message(error: Exception, line: str = "") -> str:
+    """Return what to print: the one line, or with ``WORKBOOK_DEBUG=1`` the whole traceback."""
+    if os.environ.get("WORKBOOK_DEBUG", "0") != "0":
+        return "".join(traceback.format_exception(error)).rstrip()
+    return line or str(error)
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> WorkbookError:
