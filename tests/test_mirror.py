@@ -122,11 +122,14 @@ def test_what_fails_is_one_line_at_the_end_and_the_same_command_goes_on(web, fil
     assert web.asked == ["/three.csv"], "what is there is not downloaded again"
 
 
-def test_a_damaged_file_is_replaced(web, fill):
+def test_a_damaged_file_is_replaced_and_a_good_one_stays(web, fill, monkeypatch):
     fill()
+    good = (fill.folder / "three.csv").stat()
     (fill.folder / "one.tar.gz").write_bytes(b"damaged")
+    monkeypatch.setenv("WORKBOOK_MIRROR", str(fill.folder))  # it is not filled from itself
     assert fill()[0] == 0
     assert (fill.folder / "one.tar.gz").read_bytes() == PAGES["/one.tar.gz"]
+    assert (fill.folder / "three.csv").stat().st_ino == good.st_ino
 
 
 def test_a_break_leaves_whole_files_and_a_list_of_them(web, fill, mirror, monkeypatch):
