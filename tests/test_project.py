@@ -1,14 +1,18 @@
 """The project: two lists of dependencies agree, links lead somewhere, files stay small."""
 
 import ast
+import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 import torch
 import yaml
@@ -86,18 +90,84 @@ def test_all_badges_are_up_to_date():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_badge_of_another_address_is_noticed(monkeypatch):
+@pytest.fixture
+def badges(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import badges
 
+    return badges
+
+
+def test_a_badge_of_another_address_is_noticed(badges):
     slug = badges.REPOSITORY.removeprefix("https://github.com/")
     link = "https://colab.research.google.com/github/{}/blob/{}/notebooks/01_x.ipynb"
     assert badges.stamp(link.format("me/fork", "main")) == link.format(slug, badges.TAG)
-    clone = "git clone -q --depth 1 --branch {} {} /content/look-inside"
+    clone = "git clone -q --depth 1 --branch {} {}"
     stale = clone.format("v0.0", "https://github.com/me/look-inside")
     assert badges.stamp(stale) == clone.format(badges.TAG, badges.REPOSITORY)
     other = "https://github.com/jacobgil/pytorch-grad-cam"
     assert badges.stamp(other) == other
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://github.com/me/xai-course.git", "https://github.com/me/xai-course"),
+        ("https://me:secret@github.com/me/look-inside", "https://github.com/me/look-inside"),
+        ("git@github.com:me/look-inside.git", "https://github.com/me/look-inside"),
+        ("ssh://git@github.com/me/look-inside", "https://github.com/me/look-inside"),
+        ("git@gitlab.com:me/look-inside.git", ""),
+        ("/somewhere/on/disk", ""),
+        (None, ""),
+    ],
+)
+def test_the_address_is_that_of_the_remote_on_github(badges, tmp_path, remote, address):
+    git = ("git", "-C", str(tmp_path))
+    run("git", "init", "-q", str(tmp_path))
+    if remote:
+        run(*git, "remote", "add", "origin", remote)
+    assert badges.origin(tmp_path) == address
+
+
+@pytest.mark.parametrize("name", ["look-inside", "xai-course"])
+def test_a_fork_gets_its_own_badges_and_can_go_back(tmp_path, name):
+    for file in ("README.md", "pyproject.toml"):
+        shutil.copy(ROOT / file, tmp_path)
+    for folder in ("helpers", "scripts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "notebooks").mkdir()
+    book = shutil.copy(NOTEBOOKS[2], tmp_path / "notebooks")
+    files = [Path(book), tmp_path / "README.md", tmp_path / "pyproject.toml"]
+    before = [path.read_text() for path in files]
+    git = ("git", "-C", str(tmp_path))
+    run("git", "init", "-q", str(tmp_path))
+    run(*git, "remote", "add", "origin", f"git@github.com:me/{name}.git")
+
+    def stamp():
+        script, paths = tmp_path / "scripts" / "badges.py", {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run([sys.executable, script], env=os.environ | paths, cwd=tmp_path,
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert f"badges lead to https://github.com/me/{name}, tag v" in stamp()
+    old = PYPROJECT["project"]["urls"]["Repository"].removeprefix("https://github.com/")
+    assert not any(old in path.read_text() for path in files)
+    text = files[0].read_text()
+    assert f"colab.research.google.com/github/me/{name}/blob/" in text
+    folder = "" if name == "look-inside" else " look-inside"
+    assert f"https://github.com/me/{name}{folder}\\n" in text, "the setup cell goes on there"
+    notebook = nbformat.reads(text, 4)
+    code = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    stale = nbformat.reads(before[0], 4).metadata.look_inside.code_hash
+    hashes = [hashlib.sha256(c.encode()).hexdigest()[:16] for c in (code, code.replace(
+        f"me/{name}{folder}", old))]  # fmt: skip
+    if stale == hashes[1]:  # its outputs were those of its code, and still are
+        assert notebook.metadata.look_inside.code_hash == hashes[0]
+    assert "stamped" not in stamp()
+    run(*git, "remote", "set-url", "origin", f"https://github.com/{old}")
+    stamp()
+    assert [path.read_text() for path in files] == before
 
 
 @pytest.mark.parametrize("page", PAGES, ids=["README", "data"])
