@@ -1,10 +1,11 @@
 # make run [PROFILE=quick|laptop|full]   execute all notebooks headless, then make the report
 # make run PARAMS="MODEL=resnet20 DATASET='folder:my photos'"    with notebook parameters
+# make run CLUSTER=slurm                 each notebook as a job, as profiles/slurm/config.yaml says
 # make test                              lint, unit tests, every notebook at profile quick
 # make help                              all targets
 #
 # PYTHON=python3 uses an environment that exists already (Colab, conda) instead of making .venv;
-# it must have the packages of pyproject.toml: pip install -e ".[run,test,course,site]"
+# it must have the packages of pyproject.toml: pip install -e ".[run,slurm,test,course,site]"
 
 PARAMS  ?=
 COURSE  ?= build/course
@@ -26,12 +27,25 @@ else
 endif
 PROFILE ?= quick
 
+# On a cluster, jobs of profile full ask for a graphics card: GPU=0 or GPU=1 says otherwise. Here,
+# they use the card that there is, one job at a time.
+ifdef CLUSTER
+  GPU    ?= $(if $(filter full,$(PROFILE)),1,0)
+  JOBS   := look-inside-$(PROFILE)
+  RUNNER := --workflow-profile profiles/$(CLUSTER) --$(CLUSTER)-jobname-prefix $(JOBS)
+  CONFIG := gpu=$(GPU)
+else
+  RUNNER := --cores $(CORES) --resources gpu=1
+endif
+
 export PARAMS
 
-# The environment's own programs come first.
-export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
+# The programs of an environment that is named by its folder come first.
+ifneq ($(findstring /,$(PYTHON)),)
+  export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
+endif
 
-.PHONY: help run test nbval lint render report weights site submission student bench badges clean
+.PHONY: help run rehearse test nbval lint render report weights site submission student bench badges clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -39,14 +53,22 @@ help:
 $(VENV)/.ready: pyproject.toml
 	python3 -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e ".[run,test,course,site]"
+		-e ".[run,slurm,test,course,site]"
 	touch $@
 
-# Spaces and quotes of parameters go to Snakemake as in an address, %20 and %27.
+# Spaces and quotes of parameters go to Snakemake as in an address, %20 and %27. Outputs are written
+# whole or not at all, so one that is there is complete, whatever became of the runner.
 run: $(READY) ## execute all notebooks, then make the report; continues where it was interrupted
-	@$(PYTHON) -m snakemake --cores $(CORES) --quiet rules host reason --nolock --keep-going \
-		--rerun-incomplete --resources gpu=1 --config profile=$(PROFILE) params="$$($(PYTHON) -c \
+	@$(if $(CLUSTER),$(PYTHON) scripts/cluster.py $(CLUSTER) $(JOBS))
+	@$(PYTHON) -m snakemake $(RUNNER) --quiet rules host reason --nolock --keep-going \
+		--ignore-incomplete --config profile=$(PROFILE) $(CONFIG) params="$$($(PYTHON) -c \
 		'import os, urllib.parse as p; print(p.quote(os.environ["PARAMS"]))')"
+
+# Stand-ins must never be taken for the real thing later: data and checkpoints have their own folder.
+rehearse: $(READY) ## run profile full with small counts, and random weights where none are at hand
+	$(PYTHON) scripts/rehearse.py build/rehearsal/mirror
+	WORKBOOK_MIRROR=$(CURDIR)/build/rehearsal/mirror WORKBOOK_DATA=$(CURDIR)/build/rehearsal/data \
+		$(MAKE) --no-print-directory run PROFILE=rehearsal PARAMS=
 
 # Tests look at the notebooks that `make run` has executed. Each file of tests stays with one core.
 test: lint ## lint and test; what make run has not executed yet at profile quick is executed first
@@ -87,4 +109,4 @@ badges: $(READY) ## stamp the repository's address into README and notebooks
 	$(PYTHON) scripts/badges.py
 
 clean: ## remove what runs have made; downloads and checkpoints stay
-	rm -rf build figures/quick* figures/full* figures/laptop-*
+	rm -rf build figures/quick* figures/full* figures/rehearsal* figures/laptop-*

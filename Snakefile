@@ -3,7 +3,7 @@
 #   snakemake --cores 2                          profile quick
 #   snakemake --cores 2 --config profile=laptop
 #   snakemake --cores 2 --config params="MODEL=resnet20"
-#   snakemake --executor slurm --jobs 12         on a cluster
+#   snakemake --workflow-profile profiles/slurm  on a cluster
 #
 # `make run` calls it. What is done and unchanged is not run again. Each run, that is each profile
 # with its parameters, has folders of its own: build/<run> and figures/<run>.
@@ -49,12 +49,15 @@ LABORATORY = {  # the networks that a notebook needs beside the classifier
     "12": ["shapes_lab", "memoriser"],
 }
 TRAIN = PARAMETERS.get("TRAIN", "").lower() == "true"  # here and now, not our shipped weights
+CORES = workflow.cores or 1  # on a cluster the profile says how many
 EXECUTED = f"build/{RUN}/notebooks/{{name}}.ipynb"
 RESULTS = f"figures/{RUN}/results/{{name}}.json"
 NETWORK = f"build/{RUN}/networks/{{network}}.pt"
 REPORT = f"build/{RUN}/report.pdf"
 HELPERS = sorted(str(path) for path in Path("helpers").rglob("*") if path.suffix in {".py", ".toml"})
-GPU = 1 if shutil.which("nvidia-smi") else 0  # --resources gpu=1: one card serves one job at a time
+# --resources gpu=1: one card serves one job at a time. A cluster's login node has none, so there
+# the caller says whether jobs ask for one.
+GPU = int(config.get("gpu", 1 if shutil.which("nvidia-smi") else 0))
 
 
 def one_of(names):
@@ -73,6 +76,10 @@ def options(wildcards):
     given = parameters.taken(PARAMETERS, book) if book and PARAMETERS else PARAMETERS
     pairs = (f"-p {name} {shlex.quote(PARAMETERS[name])}" for name in given)
     return " ".join([f"--profile {PROFILE}", *pairs])
+
+
+localrules:
+    report,
 
 
 rule all:
@@ -115,7 +122,7 @@ use rule notebook as long_notebook with:
 use rule notebook as first_notebook with:
     wildcard_constraints:
         name=FIRST,
-    threads: workflow.cores
+    threads: CORES
     priority: 2
 
 
@@ -130,7 +137,7 @@ rule network:
         NETWORK,
     params:
         options=options,
-    threads: workflow.cores if TRAIN else 1
+    threads: CORES if TRAIN else 1
     priority: 2
     resources:
         gpu=GPU,

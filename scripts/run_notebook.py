@@ -59,7 +59,8 @@ def run(notebook: Path, output: Path, profile: str, given: dict[str, str], name:
                 f"{notebook.name} failed in cell {error.exec_count}: {error.ename}: "
                 f"{error.evalue.splitlines()[0] if error.evalue else ''} (see {failed})"
             ) from error
-        output.write_bytes(partial.read_bytes())
+        with atomic(output) as whole:
+            whole.write_bytes(partial.read_bytes())
 
 
 def run_and_tell(notebook: Path, output: Path, *options) -> str:
