@@ -14,9 +14,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import nbformat
-from render import code_hash
-
 from helpers.run.files import ROOT, atomic
 
 _PYPROJECT = ROOT / "pyproject.toml"
@@ -65,6 +62,9 @@ def stamped(path: Path, repository: str = REPOSITORY) -> str:
     text = path.read_text(encoding="utf-8")
     new = stamp(text, repository)
     if path.suffix == ".ipynb" and new != text:
+        import nbformat  # here, for they take seconds
+        from render import code_hash
+
         before, after = (code_hash(nbformat.reads(each, 4)) for each in (text, new))
         new = new.replace(f'"code_hash": "{before}"', f'"code_hash": "{after}"')
     return new
