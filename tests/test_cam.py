@@ -14,7 +14,7 @@ import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from helpers.explain import METHODS, cams, explain, gradient_free, of_family
+from helpers.explain import METHODS, cams, explain, of_family
 from helpers.nets import models
 from helpers.nets.models import Classifier
 from helpers.nets.parts import Parts
@@ -473,7 +473,7 @@ def test_an_exception_midway_leaves_no_hooks(monkeypatch):
 
 def test_only_what_follows_the_layer_is_differentiated():
     net = small().network
-    recorder = gradient_free.Recorder(net, [net.layer3])
+    recorder = cams.Recorder(net, [net.layer3])
     recorder(IMAGES)[:, 0].sum().backward()
     assert recorder.gradients[0].shape == recorder.activations[0].shape
     assert net.layer2[0].conv1.weight.grad is None

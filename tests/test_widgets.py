@@ -21,7 +21,7 @@ from browsing import chromium, faults
 from PIL import Image
 
 from helpers.course import explorers
-from helpers.course.explorers import explorer, network, superpixels
+from helpers.course.explorers import explorer, network
 from helpers.explain import lime
 from helpers.nets import models
 from helpers.run.errors import WorkbookError
@@ -195,7 +195,7 @@ def test_lime_shows_the_mask_of_the_strongest_superpixels(scene, monkeypatch):
 def test_borders_run_between_superpixels():
     segments = np.array([[0, 0, 1], [0, 0, 1], [2, 2, 2]])
     _, ax = plt.subplots()
-    superpixels._show_borders(ax, segments, "black")
+    network._show_borders(ax, segments, "black")
     lines = {tuple(map(tuple, path.vertices)) for path in ax.collections[0].get_paths()}
     plt.close()
     assert lines == {

@@ -5,8 +5,7 @@ shows the first picture.
 """
 
 from helpers.course.explorers.explorer import Explorer
-from helpers.course.explorers.network import cam, feature_maps
-from helpers.course.explorers.superpixels import lime
+from helpers.course.explorers.network import cam, feature_maps, lime
 from helpers.course.explorers.units import browse, most_exciting, units
 
 __all__ = ["Explorer", "browse", "cam", "feature_maps", "lime", "most_exciting", "units"]
