@@ -49,7 +49,7 @@ LABORATORY = {  # the networks that a notebook needs beside the classifier
     "12": ["shapes_lab", "memoriser"],
 }
 TRAIN = PARAMETERS.get("TRAIN", "").lower() == "true"  # here and now, not our shipped weights
-CORES = workflow.cores or 1  # on a cluster the profile says how many
+CORES = workflow.resource_settings.cores or 1  # on a cluster its profile says how many
 EXECUTED = f"build/{RUN}/notebooks/{{name}}.ipynb"
 RESULTS = f"figures/{RUN}/results/{{name}}.json"
 NETWORK = f"build/{RUN}/networks/{{network}}.pt"

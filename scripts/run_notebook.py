@@ -15,7 +15,7 @@ import papermill
 import parameters
 from papermill.exceptions import PapermillExecutionError
 
-from helpers.run import profiles
+from helpers.run import files, profiles
 from helpers.run.errors import WorkbookError, message
 
 
@@ -59,7 +59,7 @@ def run(notebook: Path, output: Path, profile: str, given: dict[str, str], name:
                 f"{notebook.name} failed in cell {error.exec_count}: {error.ename}: "
                 f"{error.evalue.splitlines()[0] if error.evalue else ''} (see {failed})"
             ) from error
-        with atomic(output) as whole:
+        with files.atomic(output) as whole:
             whole.write_bytes(partial.read_bytes())
 
 
