@@ -194,6 +194,25 @@ def test_only_the_images_that_are_asked_for_are_read_and_each_once(own, monkeypa
     assert read == ["test/cat/00.png", "test/cat/01.png", "test/dog/00.png", "test/dog/01.png"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "reader"),
+    [("zip", (zipfile.ZipFile, "read")), ("tar", (tarfile.TarFile, "extractfile"))],
+)
+def test_of_an_archive_no_more_than_the_images_of_the_split_is_read(own, kind, reader, monkeypatch):
+    (own / "test" / "cat" / "notes.txt").write_text("no image")
+    path, read, original = archived(own, kind), [], getattr(*reader)
+
+    def spy(archive, member):
+        read.append(getattr(member, "filename", None) or member.name)
+        return original(archive, member)
+
+    monkeypatch.setattr(*reader, spy)
+    data.class_names(f"folder:{path}")
+    assert read == []
+    folders.load(path, "test")
+    assert read == [f"test/{name}/{i:02d}.png" for name in ("cat", "dog") for i in range(3)]
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
 def test_splits_with_different_classes_are_refused(own, kind, split, one_line):
@@ -206,6 +225,39 @@ def test_splits_with_different_classes_are_refused(own, kind, split, one_line):
     with pytest.raises(WorkbookError) as error:
         data.class_names(f"folder:{path}")
     one_line(error, *words)
+
+
+def test_a_class_that_only_one_split_has_is_named(own, one_line):
+    save(own / "train" / "cow" / "00.png")
+    for split in ("train", "validation", "test"):
+        with pytest.raises(WorkbookError) as error:
+            folders.load(own, split)
+        one_line(error, "train/cow/", "the same class folders")
+        assert "cat" not in str(error.value)
+        assert "dog" not in str(error.value)
+
+
+def test_a_single_class_is_refused(own, one_line):
+    for split in ("train", "test"):
+        shutil.rmtree(own / split / "cat")
+    with pytest.raises(WorkbookError) as error:
+        data.class_names(f"folder:{own}")
+    one_line(error, "my_images has only one class, test/dog/", "needs two")
+
+
+def test_a_relative_path_starts_here_or_at_the_workbook(own, monkeypatch):
+    expected = folders.load(own, "test")
+    monkeypatch.setattr(folders, "ROOT", own.parent)
+    for here in (own.parent, own):  # as `make run`, whose notebooks have a folder of their own
+        monkeypatch.chdir(here)
+        assert torch.equal(data.load("folder:my_images", "test").pixels, expected.pixels)
+        assert data.class_names("folder:my_images") == ("cat", "dog")
+        assert data.identity("folder:my_images") == data.identity("folder:my_images")
+
+
+def test_a_path_may_begin_at_home(own, monkeypatch):
+    monkeypatch.setenv("HOME", str(own.parent))
+    assert data.class_names("folder:~/my_images") == ("cat", "dog")
 
 
 def test_a_note_goes_with_the_images(own):

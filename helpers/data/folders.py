@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from helpers.data.images import ImageSet
 from helpers.run.errors import WorkbookError
+from helpers.run.files import ROOT
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SMALLEST = 8  # pixels; below that there is nothing to explain
@@ -51,10 +52,10 @@ def load(
         note: where the images are not the original ones, say so here.
 
     Raises:
-        WorkbookError: no such path or split, an empty class, classes that ``train/`` and
-            ``test/`` do not share, an unreadable or tiny image.
+        WorkbookError: no such path or split, an empty class, only one class, classes that
+            ``train/`` and ``test/`` do not share, an unreadable or tiny image.
     """
-    path = Path(path)
+    path = _found(path)
     folder = "train" if split == "validation" else split
     with _opened(path, folder) as (files, read):
         classes = _classes(path, files, folder)
@@ -77,8 +78,15 @@ def load(
 
 def class_names(path: str | Path) -> tuple[str, ...]:
     """Return the classes of a folder or archive by its names alone; errors as :func:`load`."""
-    with _opened(Path(path), None) as (files, _):
-        return tuple(_classes(Path(path), files, "test"))
+    path = _found(path)
+    with _opened(path, None) as (files, _):
+        return tuple(_classes(path, files, "test"))
+
+
+def _found(path: str | Path) -> Path:
+    """Return where a path leads: from here (notebooks/), else from the folder of the workbook."""
+    path = Path(path).expanduser()
+    return path if path.exists() else ROOT / path
 
 
 def _classes(path: Path, files: dict[str, bool], folder: str) -> dict[str, list[str]]:
@@ -110,6 +118,10 @@ def _classes(path: Path, files: dict[str, bool], folder: str) -> dict[str, list[
         raise WorkbookError(
             f"train/ and test/ of {path.name} have different classes, only one of them has "
             f"{', '.join(where)}: give both the same class folders"
+        )
+    if len(classes) == 1:
+        raise WorkbookError(
+            f"{path.name} has only one class, {folder}/{min(classes)}/: a classifier needs two"
         )
     return classes
 
@@ -167,7 +179,7 @@ def decode(data: bytes, name: str, size: int, crop: float = 1.0) -> np.ndarray:
 
 def fingerprint(path: str | Path) -> str:
     """Return a text that changes when a file of the folder or archive changes or moves."""
-    path = Path(path)
+    path = _found(path)
     files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
     stats = [(f, f.stat()) for f in files]
     return repr([(f.relative_to(path).as_posix(), s.st_size, s.st_mtime_ns) for f, s in stats])
