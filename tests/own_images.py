@@ -8,6 +8,7 @@ Nothing is written outside of a temporary folder.
 
 import ast
 import io
+import json
 import re
 import tempfile
 import warnings
@@ -155,10 +156,12 @@ def run(notebook: str, *, classes: int = 3, network: str = "perfect", dataset: s
         What the cells print and show as text. The numbers recorded are in :func:`recorded`.
 
     Raises:
-        AssertionError: a cell fails or warns; the message has its number, id and error.
+        AssertionError: a cell fails or warns (the message has its number, id and error), or the
+            report would lack a number, a table or a figure of this notebook.
     """
     (path,) = (ROOT / "notebooks").glob(f"{notebook}*.ipynb")
     names = {"__name__": "__main__"}
+    drawn.clear()
     with _workplace(checkpoint(classes, network)), redirect_stdout(io.StringIO()) as text:
         for i, cell in enumerate(nbformat.read(path, 4).cells):
             tags = cell.metadata.get("tags", [])
@@ -176,7 +179,27 @@ def run(notebook: str, *, classes: int = 3, network: str = "perfect", dataset: s
             if "parameters" in tags:
                 names["PROFILE"], names["START"] = "quick", "random"
                 names["DATASET"] = dataset or f"folder:{folder(classes)}"
+    book = results._run["book"]
+    made = drawn | {*book["tables"], *book["numbers"]}
+    made |= {f"{name}/low" for name, entry in book["numbers"].items() if "low" in entry}
+    lacking = sorted(needed_by_report(path.stem) - made)
+    assert not lacking, f"{path.stem}, {classes} classes, {network}: the report lacks {lacking}"
     return text.getvalue()
+
+
+def needed_by_report(notebook: str) -> set[str]:
+    """Return the numbers, tables and figures of a notebook that the report takes from any run."""
+    report = (ROOT / "report" / "report.tex").read_text(encoding="utf-8")
+    report = report.partition(r"\begin{document}")[2]
+    argument = r"\{((?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*)\}\s*"
+    report = re.sub(rf"\\ifresult{argument * 3}", "", report)  # what may be left out
+    asked = re.findall(r"\\(result|interval)\{([^{}]+)\}", report)
+    files = re.findall(r"\\(?:includegraphics\[[^]]*\]|input)\{(?:generated/)?([^{}.]+)", report)
+    book = json.loads((ROOT / f"figures/laptop/results/{notebook}.json").read_text("utf-8"))
+    ours = [(kind, name) for kind, name in asked if name in book["numbers"]]
+    needed = {name for _, name in ours}
+    needed |= {f"{name}/low" for kind, name in ours if kind == "interval"}
+    return needed | {file for file in files if file.startswith(notebook[:3])}
 
 
 def recorded() -> dict[str, object]:
@@ -217,8 +240,17 @@ def _small_lab(**overrides: object) -> profiles.Profile:
     return _smaller(_lab(**overrides), SMALL_LAB)
 
 
+drawn: set[str] = set()  # the figures of the last run
+
+
 def _looked_at(figure: plt.Figure, name: str = "") -> None:
-    """Draw a figure once, small and without looking for the best layout, and close it."""
+    """Draw a figure once, small and without looking for the best layout, and close it.
+
+    What stands in the figure itself, outside of axes, is printed.
+    """
+    drawn.add(name)
+    for text in figure.texts:
+        print(text.get_text())
     figure.set_layout_engine("none")
     figure.set_dpi(20)
     figure.canvas.draw()
