@@ -10,6 +10,8 @@ from torch import Tensor
 
 from helpers.run.errors import WorkbookError
 
+CHECKERS: dict[str, Callable[[Callable], None]] = {}
+
 
 class NotYet(WorkbookError):
     """An exercise is not solved yet; the message says what to look at."""
@@ -18,7 +20,8 @@ class NotYet(WorkbookError):
 def exercise(number: str) -> Callable[[Callable], Callable]:
     """Make a checker of a function that raises :class:`NotYet` where an answer is not right.
 
-    It draws PyTorch's random numbers from seed 0, and the reader's own go on as they were.
+    It draws PyTorch's random numbers from seed 0, and the reader's own go on as they were. It is
+    one of :data:`CHECKERS`, and so of ``helpers.course.checks``.
     """
 
     def decorate(check: Callable[[Callable], None]) -> Callable[[Callable], None]:
@@ -32,6 +35,7 @@ def exercise(number: str) -> Callable[[Callable], Callable]:
                     raise NotYet(f"Exercise {number} is not right yet: {why}") from None
             print(f"Exercise {number}: correct.")
 
+        CHECKERS[check.__name__] = checker
         return checker
 
     return decorate
