@@ -9,6 +9,7 @@
 
 PARAMS  ?=
 COURSE  ?= build/course
+MIRROR  ?= build/mirror
 CORES   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV    := .venv
 
@@ -25,6 +26,7 @@ ifeq ($(or $(PROFILE),laptop),laptop)
 else
   REPORT := $(PROFILE) build/$(PROFILE)/report.pdf
 endif
+MIRRORED := $(or $(PROFILE),full)
 PROFILE ?= quick
 
 # On a cluster, jobs of profile full ask for a graphics card: GPU=0 or GPU=1 says otherwise. Here,
@@ -45,7 +47,7 @@ ifneq ($(findstring /,$(PYTHON)),)
   export PATH := $(abspath $(dir $(PYTHON))):$(PATH)
 endif
 
-.PHONY: help run rehearse test nbval lint render report weights site submission student bench badges clean
+.PHONY: help run rehearse test nbval lint render report weights site submission student mirror bench badges clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -101,6 +103,9 @@ submission: $(READY) ## pack report, rendered notebooks and code into a zip to h
 
 student: $(READY) ## make the notebooks without solutions, and a course for nbgrader
 	$(PYTHON) scripts/student.py $(COURSE)
+
+mirror: $(READY) ## fill a folder with all downloads of a profile, for a room without a network
+	$(PYTHON) scripts/mirror.py "$(MIRROR)" --profile $(MIRRORED)
 
 bench: $(READY) ## measure the fast explainers beside the libraries; takes half an hour or more
 	for bench in benchmarks/bench_*.py; do $(PYTHON) $$bench || exit 1; done
