@@ -1,0 +1,203 @@
+"""Small promises of README, docs/instructors.md and data/README.md that no other test runs."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from helpers.data import assets
+from helpers.run import errors, profiles
+from helpers.run.errors import WorkbookError
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+INSTRUCTORS = (ROOT / "docs" / "instructors.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+SOURCES = [
+    path
+    for folder in ("helpers", "scripts", "tests", "benchmarks", "docs", "notebooks", "report")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in {".py", ".ipynb", ".toml", ".tex", ".md"}
+] + [ROOT / "Snakefile", ROOT / "Makefile"]
+
+
+def command(*arguments, **variables):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, env=os.environ | variables,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+# ---- an error is one line, unless one asks for more --------------------------------------------
+
+FAULT = "from helpers.run import profiles\nprofiles.load('quik')"
+
+
+def shown_in_a_notebook(code):
+    """What a kernel shows of an error."""
+    shell, lines = InteractiveShell(), []
+    shell._showtraceback = lambda kind, error, trace: lines.extend(trace)
+    shell.run_cell(code)
+    return "\n".join(lines)
+
+
+def test_a_notebook_shows_a_fault_as_one_line_and_in_debugging_all(monkeypatch):
+    short = shown_in_a_notebook(FAULT)
+    assert len(short.splitlines()) == 1 and short.startswith("WorkbookError: unknown profile")
+    monkeypatch.setenv("WORKBOOK_DEBUG", "1")
+    long = shown_in_a_notebook(FAULT)
+    assert long.startswith("Traceback") and "profiles.py" in long and "did you mean quick" in long
+    monkeypatch.setenv("WORKBOOK_DEBUG", "0")
+    assert shown_in_a_notebook(FAULT) == short
+
+
+def test_a_command_shows_a_fault_as_one_line_and_in_debugging_all(tmp_path):
+    asked = ("scripts/run_notebook.py", NOTEBOOKS[0], tmp_path / "out.ipynb", "--profile", "quik")
+    short = command(*asked).stderr
+    assert len(short.splitlines()) == 1 and "did you mean quick" in short
+    long = command(*asked, WORKBOOK_DEBUG="1").stderr
+    assert long.startswith("Traceback") and "profiles.py" in long and "did you mean quick" in long
+    told = (tmp_path / "out.failed.txt").read_text()
+    assert told == short, "the end of a run has one line for each notebook that failed"
+
+
+def test_debugging_shows_the_cause_too(monkeypatch):
+    def fail():
+        try:
+            1 / 0  # noqa: B018
+        except ZeroDivisionError as error:
+            raise WorkbookError("no") from error
+
+    with pytest.raises(WorkbookError) as caught:
+        fail()
+    assert errors.message(caught.value) == "no"
+    monkeypatch.setenv("WORKBOOK_DEBUG", "1")
+    assert "ZeroDivisionError" in errors.message(caught.value)
+
+
+def test_every_command_that_shortens_a_fault_can_be_debugged():
+    for path in sorted((ROOT / "scripts").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ExceptHandler) and "WorkbookError" in ast.unparse(node.type):
+                text = ast.unparse(node)
+                reports = "print(" in text or "return " in text
+                assert not reports or "message(error)" in text or "raise" in text, path.name
+
+
+# ---- other machines ----------------------------------------------------------------------------
+
+
+def test_dates_are_written_without_what_only_some_systems_know():
+    """``%-d`` is an error on Windows, ``%#d`` elsewhere."""
+    for path in SOURCES:
+        if path != Path(__file__):
+            assert not re.search(r"%[-#][a-zA-Z]\b", path.read_text(encoding="utf-8")), path.name
+    assert re.search(r"%[-#][a-zA-Z]\b", "%-d %B")
+
+
+def test_python_versions_of_the_readme_are_those_of_the_project():
+    told = re.findall(r"3\.\d+", re.search(r"Python ((?:3\.\d+(?:, | or )?)+)", README)[1])
+    listed = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if ":: 3." in c]
+    assert told == listed
+    assert PROJECT["requires-python"] == f">={told[0]}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/instructors.md", "data/README.md"])
+def test_every_extra_that_a_page_installs_is_one_of_the_project(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for extras in re.findall(r'pip install [^\n]*"?\.\[([\w,]+)\]', text):
+        assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"]), extras
+
+
+# ---- the table of profiles ---------------------------------------------------------------------
+
+
+def row(title):
+    """Return the cells of a row of the README's table of profiles."""
+    (line,) = re.findall(rf"^\| {re.escape(title)} \|(.+)\|$", README, re.MULTILINE)
+    return dict(zip(("quick", "laptop", "full"), map(str.strip, line.split("|")), strict=True))
+
+
+NAMES = {
+    "shapes": "Shapes", "cifar10": "CIFAR-10", "postcards": "postcards",
+    "newsgroups20": "20 newsgroups", "shapes_net": "small residual net", "resnet56": "ResNet-56",
+    "resnet18": "ResNet-18", "resnet50": "ResNet-50", "mobilenet_v2": "MobileNetV2",
+    "vit_b_16": "ViT-B/16", "deit_tiny": "DeiT-tiny",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["quick", "laptop", "full"])
+def test_the_table_of_profiles_says_what_each_takes(name):
+    profile = profiles.load(name)
+    assert NAMES[profile.dataset] in row("images")[name]
+    assert NAMES[profile.model] in row("classifier")[name]
+    assert ("public weights" in row("classifier")[name]) == (profile.start != "random")
+    assert NAMES[profile.text] in row("texts")[name]
+    for model in filter(None, (profile.imagenet_model, profile.imagenet_vit)):
+        assert NAMES[model] in row("ten ImageNet images")[name]
+    assert ("CLIP-Dissect" in row("dissection")[name]) == bool(profile.dissection.clip)
+    assert ("none" in row("network needed")[name]) == (name == "quick")
+
+
+# ---- what is not here --------------------------------------------------------------------------
+
+
+def tracked():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [name for name in done.stdout.split("\0") if name]
+
+
+def test_no_data_of_others_are_redistributed():
+    names = tracked()
+    assert not [n for n in names if re.search(r"\.(tar|gz|xz|zip|th|pth|safetensors|JPEG)$", n)]
+    files = {
+        Path(url).name for entry in assets.catalogue().values() for url in entry.get("urls", [])
+    }
+    assert not files & {Path(name).name for name in names}
+    weights = json.loads((ROOT / "data" / "weights" / "weights.json").read_text(encoding="utf-8"))
+    assert {f"data/weights/{each['file']}" for each in weights.values()} == {
+        name for name in names if name.endswith(".pt")
+    }, "all weights here are our own"
+
+
+def test_every_tool_in_the_credits_is_used():
+    (line,) = re.findall(r"^\| running and testing \| (.+) \|$", README, re.MULTILINE)
+    extras = [each for extra in PROJECT["optional-dependencies"].values() for each in extra]
+    needed = " ".join([*PROJECT["dependencies"], *extras])
+    for tool in line.split(", "):
+        assert tool.lower() in needed, tool
+
+
+# ---- for instructors ---------------------------------------------------------------------------
+
+
+def test_the_pages_say_how_to_make_a_mirror():
+    for text in (INSTRUCTORS, (ROOT / "data" / "README.md").read_text(encoding="utf-8")):
+        assert "make mirror" in text and "WORKBOOK_MIRROR" in text
+    assert re.search(r"^mirror:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_exercises_do_not_depend_on_the_profile():
+    """Checkers bring their own cases: none is told of a profile."""
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, 4).cells:
+            for call in re.findall(r"^checks\.\w+\((.*)\)", cell.source, re.MULTILINE):
+                assert re.fullmatch(r"\w+", call), f"{path.name}: checks.…({call})"
+    for path in (ROOT / "helpers" / "course" / "checks").glob("*.py"):
+        assert "profiles" not in path.read_text(encoding="utf-8"), path.name
