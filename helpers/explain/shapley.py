@@ -83,13 +83,7 @@ def sampled(game: Game, k: int, permutations: int = 25, seed: int = 0) -> Tensor
     In each order the players enter one by one; the value of a player is the mean of what its
     entry adds. However few the orders, the values add up.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        everyone, nobody = torch.ones(1, k), torch.zeros(1, k)
-        found = ShapleyValueSampling(game).attribute(
-            everyone, nobody, n_samples=permutations, perturbations_per_eval=min(k, 64)
-        )
-    return found[0].float()
+    return _by_captum(ShapleyValueSampling(game), k, seed, permutations, min(k, 64))
 
 
 def kernel(game: Game, k: int, samples: int = 500, seed: int = 0) -> Tensor:
@@ -102,10 +96,15 @@ def kernel(game: Game, k: int, samples: int = 500, seed: int = 0) -> Tensor:
     if k < 2:  # the one player gets all; the kernel needs two
         full, empty = game(torch.tensor([[1.0] * k, [0.0] * k]))
         return (full - empty).expand(k).float()
+    return _by_captum(KernelShap(game), k, seed, samples, 64)
+
+
+def _by_captum(
+    method: ShapleyValueSampling | KernelShap, k: int, seed: int, n_samples: int, at_once: int
+) -> Tensor:
+    everyone, nobody = torch.ones(1, k), torch.zeros(1, k)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        everyone, nobody = torch.ones(1, k), torch.zeros(1, k)
-        found = KernelShap(game).attribute(
-            everyone, nobody, n_samples=samples, perturbations_per_eval=64
-        )
-    return found[0].float()
+        return method.attribute(
+            everyone, nobody, n_samples=n_samples, perturbations_per_eval=at_once
+        )[0].float()

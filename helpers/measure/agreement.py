@@ -56,24 +56,19 @@ def hottest(heatmaps: Tensor, area: int | Tensor) -> Tensor:
     """
     areas = torch.as_tensor(area).expand(heatmaps.shape[:-2]).flatten().tolist()
     maps = heatmaps.detach().reshape(len(areas), heatmaps.shape[-2] * heatmaps.shape[-1]).numpy()
-    masks = [_hottest(heat, int(k)) for heat, k in zip(maps, areas, strict=True)]
-    return torch.from_numpy(np.array(masks, dtype=bool)).reshape(heatmaps.shape)
-
-
-def _hottest(heat: np.ndarray, area: int) -> np.ndarray:
-    """Mark the hottest of a flat map."""
-    if not 0 <= area <= heat.size or np.isnan(heat).any():
-        raise WorkbookError(
-            f"cannot mark the {area} hottest of {heat.size} pixels: the area must fit, and the "
-            "heatmap must be free of NaN"
-        )
-    if area == 0:
-        return np.zeros(heat.size, dtype=bool)
-    limit = np.partition(heat, heat.size - area)[heat.size - area]
-    mask, level = heat > limit, np.flatnonzero(heat == limit)
-    lot = np.random.default_rng(zlib.crc32(heat.tobytes()))
-    mask[lot.choice(level, area - mask.sum(), replace=False)] = True
-    return mask
+    masks = np.zeros(maps.shape, dtype=bool)
+    for heat, k, mask in zip(maps, map(int, areas), masks, strict=True):
+        if not 0 <= k <= heat.size or np.isnan(heat).any():
+            raise WorkbookError(
+                f"cannot mark the {k} hottest of {heat.size} pixels: the area must fit, and the "
+                "heatmap must be free of NaN"
+            )
+        if k:
+            limit = np.partition(heat, heat.size - k)[heat.size - k]
+            mask |= heat > limit
+            lot = np.random.default_rng(zlib.crc32(heat.tobytes()))
+            mask[lot.choice(np.flatnonzero(heat == limit), k - mask.sum(), replace=False)] = True
+    return torch.from_numpy(masks).reshape(heatmaps.shape)
 
 
 def superpixel_means(heatmap: Tensor, segments: ArrayLike) -> Tensor:
@@ -127,7 +122,9 @@ def chance(mask: Tensor, segments: ArrayLike, n: int = 200, seed: int = 0) -> Es
 
 
 def verdict(value: float, band: Estimate) -> str:
-    """Say on which side of the chance band an agreement lies."""
+    """Say on which side of the chance band an agreement lies; nan is the IoU of nothing."""
+    if np.isnan(value):
+        return "nothing marked"
     if value > band.high:
         return "above chance"
     return "below chance" if value < band.low else "as chance"
