@@ -56,7 +56,7 @@ SMALL = {
         "samples": 40, "cifar_samples": 40, "seeds": 3, "many": 40, "few": 20, "plain": 6,
     },
 }  # fmt: skip
-SMALL_LAB = {"images": {"test": 200, "probe": 60, "judged": 20}}
+SMALL_LAB = {"images": {"test": 40, "probe": 60, "judged": 20}}
 
 
 def paint(root: Path, classes: int, images: dict[str, int] = IMAGES) -> Path:
