@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -66,6 +67,11 @@ class ImageSet:
             masks=None if self.masks is None else self.masks[picked],
             concepts={category: maps[picked] for category, maps in self.concepts.items()},
         )
+
+    def by_turns(self) -> ImageSet:
+        """Return the images in another order: the first of each class, then the second ones, …"""
+        labels = pd.Series(self.labels)
+        return self[labels.groupby(labels).cumcount().to_numpy().argsort(kind="stable")]
 
     @property
     def images(self) -> Tensor:
