@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from helpers.run.errors import WorkbookError, message
+from helpers.run.errors import WorkbookError, message, unknown
 
 PAUSE = 5  # seconds between two looks at the queue
 
@@ -38,8 +38,11 @@ def prepare(executor: str, prefix: str, folder: Path) -> None:
     """Check what an executor needs, then wait until no job of an earlier runner is left.
 
     Raises:
-        WorkbookError: the executor's plugin or SLURM is not there.
+        WorkbookError: no profile is of that cluster, or its plugin or SLURM is not there.
     """
+    known = sorted(path.parent.name for path in Path("profiles").glob("*/config.yaml"))
+    if executor not in known:
+        raise unknown("cluster", executor, known)
     plugin = f"snakemake_executor_plugin_{executor}"
     if not importlib.util.find_spec(plugin):
         raise WorkbookError(f'{plugin} is not installed: pip install -e ".[run,{executor}]"')

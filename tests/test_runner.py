@@ -196,20 +196,21 @@ class Project:
         path = os.pathsep.join([str(tools), *path])
         self.env = plain | {"PYTHONPATH": str(folder), "PATH": path}
 
-    def prepare(self):
+    def prepare(self, names=SMALL, programs=()):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "helpers/run", self.folder / "helpers/run", ignore=ignored)
         for name in ("notebooks", "scripts", "tools"):
             (self.folder / name).mkdir()
+        shutil.copytree(ROOT / "profiles", self.folder / "profiles")
         for name in ("Snakefile", "Makefile", "helpers/__init__.py", "scripts/run_notebook.py",
-                     "scripts/parameters.py"):  # fmt: skip
+                     "scripts/parameters.py", "scripts/cluster.py"):  # fmt: skip
             shutil.copy(ROOT / name, self.folder / name)
         (self.folder / "scripts" / "train.py").write_text(TRAIN)
         for name in ("fail.txt", "wait.txt", "started.txt", "trained.txt"):
             (self.folder / name).write_text("")
-        for tool in ("make", "bash", "sh"):
+        for tool in ("make", "bash", "sh", *programs):
             (self.folder / "tools" / tool).symlink_to(shutil.which(tool))
-        for name in SMALL:
+        for name in names:
             own = '\nWORDS = "a"' if name == "05_failures" else ""
             cells = [new_code_cell(f'PROFILE = "auto"\nMODEL = "auto"{own}'),
                      new_code_cell(f"NAME = {name!r}\n{BODY}")]  # fmt: skip
@@ -411,6 +412,21 @@ def test_jobs_that_may_use_a_graphics_card_say_so(project):
     card.chmod(0o755)
     text = plan(project.folder, "profile=quick", env=project.env)
     assert text.count("gpu=1") == len(SMALL) + 3
+
+
+@pytest.mark.parametrize(
+    ("python", "first"), [("python3", []), ("env/bin/python", ["env/bin"])], ids=["name", "path"]
+)
+def test_the_checkout_itself_is_not_where_programs_are_looked_for(project, python, first):
+    show = "show:;@echo $$PATH"
+    done = subprocess.run(
+        ["make", f"--eval={show}", "show", f"PYTHON={python}"],
+        cwd=project.folder, env=project.env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    path = done.stdout.strip().split(os.pathsep)
+    assert str(project.folder) not in path
+    own = [str(project.folder / folder) for folder in first]
+    assert path == own + project.env["PATH"].split(os.pathsep)
 
 
 def test_each_notebook_waits_for_the_networks_that_it_loads():
