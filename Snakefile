@@ -20,7 +20,7 @@ sys.path[:0] = [workflow.basedir, f"{workflow.basedir}/scripts"]
 import parameters
 
 from helpers.run import profiles
-from helpers.run.errors import WorkbookError
+from helpers.run.errors import WorkbookError, message
 
 BOOKS = {path.stem: path for path in sorted(Path("notebooks").glob("[0-9]*.ipynb"))}
 try:
@@ -32,7 +32,7 @@ try:
         for path in BOOKS.values():
             parameters.taken(PARAMETERS, path)
 except WorkbookError as error:
-    raise WorkflowError(str(error))
+    raise WorkflowError(message(error))
 
 RUN = profiles.run_name(PROFILE, PARAMETERS)
 FIRST = next(iter(BOOKS))  # trains the classifier that the others look into
