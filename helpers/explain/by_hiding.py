@@ -61,8 +61,7 @@ def lime_weights(
 def _shapley(solve: Callable[[shapley.Game, int, int, int], Tensor]) -> Callable[..., Tensor]:
     """Return the method that paints superpixels with their values in the game they play.
 
-    Args:
-        solve: takes a game, its number of players, the number of samples and a seed.
+    ``solve`` takes a game, its number of players, the number of samples and a seed.
     """
 
     def maps(

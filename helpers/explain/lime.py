@@ -129,9 +129,7 @@ def explain(
 
 
 def weights(explanation: ImageExplanation, c: int) -> np.ndarray:
-    """Return the weight of each superpixel for class ``c``, float32 [k].
-
-    A positive weight supports the class; a superpixel without weight has 0.
+    """Return each superpixel's weight for class ``c``, float32 [k]; those that support it are > 0.
 
     Raises:
         WorkbookError: the class was not explained.
@@ -150,10 +148,7 @@ def heatmap(explanation: ImageExplanation, c: int) -> Tensor:
 
 
 def mask(explanation: ImageExplanation, c: int, k: int) -> Tensor:
-    """Return bool [H, W], True on the ``k`` superpixels that support class ``c`` most.
-
-    Fewer where fewer have a positive weight.
-    """
+    """Return bool [H, W], True on the ``k`` superpixels that support class ``c`` most, or fewer."""
     found = weights(explanation, c)
     strongest = np.argsort(-found, kind="stable")[:k]
     chosen = strongest[found[strongest] > 0]

@@ -28,8 +28,7 @@ class Method:
         name: its key in :data:`METHODS`.
         title: its printed name.
         family: of its relatives.
-        needs: of the network: its ``"gradients"`` (and all that is inside it), ``"forward
-            passes"`` alone, or ``"nothing"``.
+        needs: the network's ``"gradients"``, its ``"forward passes"`` alone, or ``"nothing"``.
         signed: negative values speak against the class.
         paper: who proposed it.
         maps: returns float maps [N, h, w] of any scale. It takes by name what it needs of
@@ -114,10 +113,7 @@ def explain(
 
 
 def scaled(maps: Tensor, signed: bool = False) -> Tensor:
-    """Return maps [N, H, W] as heatmaps: negative values 0, the largest 1.
-
-    With ``signed`` they stay negative, and the largest absolute value is 1.
-    """
+    """Scale maps [N, H, W] to a largest (absolute) value of 1; negative ones are 0, or kept."""
     heat = maps.detach().float().cpu()
     heat = heat if signed else heat.clamp(min=0)
     largest = heat.abs().flatten(1).amax(dim=1)[:, None, None]

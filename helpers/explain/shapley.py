@@ -29,14 +29,12 @@ def superpixel_game(
     """Return the game whose players are the superpixels of an image.
 
     The value of a coalition is what the classifier says to class ``c`` when it sees the image on
-    the superpixels of the coalition, and the cover everywhere else.
+    the superpixels of the coalition, and the cover everywhere else: the probability, or the logit.
 
     Args:
         image: float [3, H, W] in [0, 1].
-        c: the class index to explain.
         segments: int [H, W], superpixels 0 to k-1.
         cover: float, broadcast to [3, H, W]; what a hidden superpixel shows.
-        logit: the value is the logit instead of the probability.
     """
     labels = torch.as_tensor(segments).long()
     cover = cover.expand_as(image)

@@ -1,8 +1,8 @@
 """The loop of LIME: ask a model about states of one image, keep its answers, fit lines to them.
 
 A state is the image with some superpixels hidden. Kernel width, regressor, and the number of
-superpixels with a weight change the fit alone, so one :func:`draw` serves many :func:`refit`. For
-the same seed the first n states of many are those of a few.
+superpixels with a weight change the fit alone, so one :func:`draw` serves many :func:`refit`. With
+one seed the first n states of many are those of a few.
 """
 
 import time
@@ -57,8 +57,7 @@ def draw(
     Args:
         model: a classifier; a :class:`.hiding.Predictor`, made ready once for many images; or a
             function of images [B, H, W, 3] that returns probabilities [B, K].
-        image: a tensor [3, H, W] or an array [H, W, 3]; for a classifier uint8, or float in
-            [0, 1].
+        image: [3, H, W], or an array [H, W, 3]; for a classifier uint8, or float in [0, 1].
         num_samples: how many states, the whole image included.
         seed: of segmentation and sampling.
         segmentation_fn: of an image [H, W, 3]; :func:`.segments.segment` if None.
@@ -83,10 +82,8 @@ def draw(
     answer = model if isinstance(model, Predictor) else partial(by_function, model)
     hidden = hidden_image(image, segments, hide_color)
     found = answer(image, hidden, segments, different, batch_size, progress_bar)
-    answered = time.perf_counter()
-    return Neighbourhood(
-        image, segments, states, found[which], segmented - start, answered - segmented
-    )
+    seconds = segmented - start, time.perf_counter() - segmented
+    return Neighbourhood(image, segments, states, found[which], *seconds)
 
 
 def refit(

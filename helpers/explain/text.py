@@ -53,11 +53,8 @@ def train(kind: str, texts: TextSet, seed: int = 0) -> Pipeline:
 
     A word counts with ``1 + log(its frequency)``, times the log of its rarity; a document has
     length 1 (Salton & Buckley 1988). English function words and words of fewer than three
-    training documents are left out.
-
-    Args:
-        kind: a key of :data:`CLASSIFIERS`.
-        seed: of the support vector machine's solver.
+    training documents are left out. ``kind`` is a key of :data:`CLASSIFIERS`, ``seed`` that of the
+    support vector machine's solver.
 
     Raises:
         WorkbookError: no such classifier.
@@ -118,8 +115,8 @@ def words(document: str) -> list[str]:
 def contributions(classifier: Pipeline, document: str, c: int) -> dict[str, float]:
     """Return what each word adds to the score of a class: its coefficient times its tf-idf.
 
-    This is the truth about a linear classifier, up to the step from score to probability.
-    Words that the classifier does not know are not in it.
+    This is the truth about a linear classifier, up to the step from score to probability. Words
+    that the classifier does not know are not in it.
     """
     tfidf, model = classifier[0], classifier[-1]
     if isinstance(model, CalibratedClassifierCV):
@@ -132,10 +129,8 @@ def contributions(classifier: Pipeline, document: str, c: int) -> dict[str, floa
 def spread(texts: TextSet, per_class: int, fewest: int, most: int) -> np.ndarray:
     """Choose documents by rule: of each class some, evenly spaced among those of fitting length.
 
-    Args:
-        per_class: documents of each class; 1 takes the middle one. A class with fewer documents
-            of fitting length gives them all.
-        fewest, most: different words of a document.
+    Fitting is from ``fewest`` to ``most`` different words. A class with fewer such documents than
+    ``per_class`` gives them all; of one per class it is the middle one.
 
     Returns:
         int64 [n], indices, class by class.

@@ -19,12 +19,9 @@ from helpers.run.errors import WorkbookError
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Return the intersection over union of masks, |a & b| / |a | b| (Jaccard 1901).
 
-    Args:
-        a, b: bool [..., H, W]; what stands before H and W is broadcast.
-
-    Returns:
-        float [...] in [0, 1]. If one mask is empty, it is 0: there is nothing in common. If both
-        are, it is NaN: two methods that mark nothing name no place on which they could agree.
+    For masks bool [..., H, W] it is float [...] in [0, 1]; what stands before H and W is broadcast.
+    If one mask is empty, it is 0: there is nothing in common. If both are, it is NaN: two methods
+    that mark nothing name no place on which they could agree.
 
     Raises:
         WorkbookError: a mask is not of type bool, or height and width differ.
@@ -74,9 +71,8 @@ def hottest(heatmaps: Tensor, area: int | Tensor) -> Tensor:
 def superpixel_means(heatmap: Tensor, segments: ArrayLike) -> Tensor:
     """Return the mean heat [k] of a heatmap [H, W] on each superpixel, labelled 0 to k-1."""
     labels = np.asarray(segments).ravel()
-    return torch.from_numpy(
-        np.bincount(labels, heatmap.double().numpy().ravel()) / np.bincount(labels)
-    ).float()
+    heat = np.bincount(labels, heatmap.double().numpy().ravel())
+    return torch.from_numpy(heat / np.bincount(labels)).float()
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
@@ -112,8 +108,7 @@ def random_superpixels(segments: ArrayLike, area: int, n: int, seed: int = 0) ->
 def chance(mask: Tensor, segments: ArrayLike, n: int = 200, seed: int = 0) -> Estimate:
     """Return the IoU that random superpixels of equal area reach with a mask bool [H, W].
 
-    Returns:
-        The mean of n draws; its bounds are the band that holds 95 % of them.
+    It is the mean of n draws; its bounds are the band that holds 95 % of them.
     """
     drawn = iou(random_superpixels(segments, int(mask.sum()), n, seed), mask).double().numpy()
     tail = (1 - CONFIDENCE) / 2

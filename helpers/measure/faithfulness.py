@@ -22,12 +22,7 @@ from helpers.run.errors import WorkbookError
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of heatmaps, and in which direction it is read.
-
-    Attributes:
-        name: as in tables.
-        higher_is_better: else lower is.
-    """
+    """A measure of heatmaps, its name in tables, and in which direction it is read."""
 
     name: str
     higher_is_better: bool
@@ -110,11 +105,8 @@ def curves(
     """Return the probability of the class while the hottest pixels are hidden, and shown (RISE).
 
     Petsiuk et al. 2018, section 4.1. Deletion goes from the image to the mean colour of the
-    training data, insertion from a blurred image to the true one.
-
-    Returns:
-        ``"deletion"`` and ``"insertion"``, float [N, steps + 1] each; entry t has the hottest
-        t / steps of the pixels hidden or shown.
+    training data, insertion from a blurred image to the true one. Each is float [N, steps + 1];
+    entry t has the hottest t / steps of the pixels hidden or shown.
     """
     grey = torch.tensor(classifier.mean).view(3, 1, 1).expand_as(images)
     ways = {"deletion": (images, grey), "insertion": (blurred(images), images)}
@@ -154,10 +146,8 @@ def road(
 
     ROAD (Rong et al. 2022): hidden pixels are filled in from their neighbours, with a little
     noise, so that the hole itself tells nothing. The imputation is that of ``grad-cam``; half
-    the difference of the probabilities of the class, as there, averaged over the shares hidden.
-
-    Returns:
-        float [N] in [-0.5, 0.5]; 0 for a map that knows nothing.
+    the difference of the probabilities of the class, as there, averaged over the shares hidden:
+    float [N] in [-0.5, 0.5], 0 for a map that knows nothing.
     """
     imputer, rank, pixels = NoisyLinearImputer(), ranks(heatmaps), heatmaps[0].numel()
     gaps = []
@@ -177,13 +167,10 @@ def road(
 def confidence_change(
     classifier: Classifier, images: Tensor, classes: Tensor, heatmaps: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Show the network only what is hot: the image times its heatmap.
+    """Show the network only what is hot, the image times its heatmap: what is lost, where it grows.
 
-    Average drop and increase in confidence of Chattopadhyay et al. 2018, section 4.1.
-
-    Returns:
-        The share of the probability that is lost, float [N] in [0, 1], 0 where it grew, and
-        where it grew, bool [N].
+    Average drop and increase in confidence of Chattopadhyay et al. 2018, section 4.1: the share of
+    the probability that is lost, float [N] in [0, 1], 0 where it grew, and where it grew, bool [N].
     """
     before = _probability(classifier, images, classes)
     after = _probability(classifier, images * heatmaps[:, None], classes)
@@ -200,16 +187,13 @@ def max_sensitivity(
     """Return how far a map moves at most when the image is shaken within a radius.
 
     SENS_MAX of Yeh et al. 2019, definition 3, estimated from random shakes (captum), as a share
-    of the map's own norm.
+    of the map's own norm: float [N], 0 for a map that does not depend on the image.
 
     Args:
         explain: maps images [N, 3, H, W] to heatmaps [N, H, W], with fixed classes and seed.
         radius: largest change of a pixel's colour.
         tries: shakes per image.
         known: what ``explain(images)`` returns, where it is known.
-
-    Returns:
-        float [N]; 0 for a map that does not depend on the image.
 
     Raises:
         WorkbookError: there are no tries.

@@ -11,12 +11,10 @@ from helpers.run.errors import WorkbookError
 
 
 def energy_in_mask(heatmaps: Tensor, masks: Tensor) -> Tensor:
-    """Return the share of the heat that falls on the mask; higher is better.
+    """Return the share [N] of the heat that falls on the mask, in [0, 1]; higher is better.
 
-    The energy-based pointing game of Wang et al. 2020 (Score-CAM), eq. 7.
-
-    Returns:
-        float [N] in [0, 1]; NaN for a map without heat. A uniform map scores the mask's area.
+    The energy-based pointing game of Wang et al. 2020 (Score-CAM), eq. 7. A uniform map scores
+    the mask's area, a map without heat NaN.
     """
     _check(heatmaps, masks)
     return (heatmaps * masks).sum(dim=(1, 2)) / heatmaps.sum(dim=(1, 2))
@@ -27,10 +25,8 @@ def pointing_game(heatmaps: Tensor, masks: Tensor) -> Tensor:
 
     The pointing game of Zhang et al. 2018, section 4.2, without their margin around the mask.
     Where several pixels are the hottest, it is the share of them on the mask: what one of them,
-    drawn at random, would score on average.
-
-    Returns:
-        float [N] in [0, 1]. A uniform map, and one without heat, scores the mask's area.
+    drawn at random, would score on average. Float [N] in [0, 1]; a uniform map, and one without
+    heat, scores the mask's area.
     """
     _check(heatmaps, masks)
     hottest = heatmaps == heatmaps.amax(dim=(1, 2), keepdim=True)
@@ -38,12 +34,9 @@ def pointing_game(heatmaps: Tensor, masks: Tensor) -> Tensor:
 
 
 def half_heat_area(heatmaps: Tensor) -> Tensor:
-    """Return the smallest share of the image that holds half of the heat.
+    """Return the smallest share of the image that holds half of the heat, float [N] in (0, 0.5].
 
-    A concentrated map has a small area, a uniform one 0.5.
-
-    Returns:
-        float [N] in (0, 0.5]; NaN for a map without heat.
+    A concentrated map has a small area, a uniform one 0.5; a map without heat NaN.
     """
     _check(heatmaps)
     hottest_first = heatmaps.flatten(1).sort(dim=1, descending=True).values.double()

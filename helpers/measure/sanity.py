@@ -23,9 +23,6 @@ def cascade(
 ) -> Iterator[tuple[str, Classifier]]:
     """Randomise a network from the top down, and stop at each of the layers to look at it.
 
-    Each step keeps what was randomised before. Every step is a copy; the classifier itself is
-    left as it is.
-
     Args:
         layers: dotted names from the top (the output) down; the head, the architecture's stages
             and its first layer if None.
@@ -33,7 +30,7 @@ def cascade(
 
     Yields:
         The name of the layer, and a copy of the classifier in which this layer and everything
-        above it has new weights, drawn as before training.
+        above it has new weights, drawn as before training, the same ones at each step.
 
     Raises:
         WorkbookError: unknown layer, or the layers are not ordered from the top down.
@@ -74,9 +71,8 @@ def randomise(module: nn.Module) -> None:
 def likeness(a: Tensor, b: Tensor) -> dict[str, Tensor]:
     """Return how much two sets of heatmaps [N, H, W] in [0, 1] look alike, per image.
 
-    Returns:
-        ``"rank correlation"`` [N] of the pixels (Spearman), and ``"SSIM"`` [N], the structural
-        similarity of Wang et al. 2004. A map without heat is like none: 0.
+    By ``"rank correlation"`` [N] of the pixels (Spearman), and by ``"SSIM"`` [N], the structural
+    similarity of Wang et al. 2004. A map without heat is like none: 0.
     """
     rank = [agreement.rank_correlation(x, y) for x, y in zip(a, b, strict=True)]
     side = min(7, *(n - 1 + n % 2 for n in a.shape[-2:]))

@@ -1,7 +1,7 @@
 """How much of an explanation stays when its sampling is repeated: VSI and CSI.
 
-The stability indices of Visani et al. 2020, *Statistical stability indices for LIME*, carried over
-to superpixels: m runs on the *same* superpixels, which differ only in the states that were drawn.
+The stability indices of Visani et al. 2020 for LIME, carried over to superpixels: m runs on the
+*same* superpixels, which differ only in the states that were drawn.
 """
 
 from typing import NamedTuple
@@ -37,8 +37,7 @@ def fit(
         alpha: the ridge penalty.
 
     Raises:
-        WorkbookError: there are no more states than superpixels + 1: nothing is left to estimate
-            the noise from.
+        WorkbookError: no more states than superpixels + 1: nothing is left to tell the noise.
     """
     n, k = states.shape
     if n < k + 2:
@@ -66,13 +65,10 @@ def vsi(chosen: np.ndarray) -> float:
     """Return the variables stability index: do repeated runs choose the same superpixels?
 
     The number of superpixels that two runs have in common, divided by the larger number chosen,
-    averaged over all pairs of runs.
+    averaged over all pairs of runs: in [0, 1], 1 being best; k of p at random reach k / p.
 
     Args:
         chosen: bool [m, p], what each of m runs chose among p superpixels.
-
-    Returns:
-        a number in [0, 1], 1 being best. Runs that choose k of p at random reach k / p.
 
     Raises:
         WorkbookError: fewer than two runs, or a run that chose nothing.
@@ -89,15 +85,12 @@ def csi(low: np.ndarray, high: np.ndarray, chosen: np.ndarray) -> float:
     """Return the coefficients stability index: do repeated runs agree on the weights?
 
     For each superpixel, the share of pairs of runs whose intervals overlap, among the runs that
-    chose it; averaged over the superpixels that were chosen more than once.
+    chose it; averaged over the superpixels that were chosen more than once. In [0, 1], 1 being
+    best; NaN if none was chosen twice. Wide intervals overlap easily: read it with :func:`vsi`.
 
     Args:
         low, high: float [m, p], the interval of each weight in each run.
         chosen: bool [m, p], what each run chose.
-
-    Returns:
-        a number in [0, 1], 1 being best; NaN if no superpixel was chosen twice. Wide intervals
-        overlap easily: it must be read together with :func:`vsi`.
 
     Raises:
         WorkbookError: fewer than two runs.

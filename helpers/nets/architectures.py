@@ -18,14 +18,11 @@ class Architecture:
     Attributes:
         build: makes the network for ``(number of classes, small stem?)``. A small stem is a
             3x3 convolution of stride 1 without pooling, for images of up to 64 x 64.
-        first: the first convolution.
-        deeper: a convolution about half way.
-        last: the last convolution.
+        first, deeper, last: the first convolution, one about half way, and the last one.
         stages: layers at growing depth, the last one with a map at the end.
         head: the final linear (or 1x1 convolution) layer.
         sizes: the input sizes that it can be built for; any if empty.
-        reshape: turns the output of a stage into maps [N, C, h, w] where it is none, such as
-            the tokens of a transformer.
+        reshape: turns the output of a stage, such as tokens, into maps [N, C, h, w].
     """
 
     build: Callable[[int, bool], nn.Module]

@@ -1,8 +1,7 @@
 """Trained weights on disk: those that a training left here, and those that the workbook ships.
 
-Both kinds have one form: the configuration of the training as a text, its history and its
-weights. A file is used only where the whole configuration is equal: architecture, classes, data,
-start weights and recipe.
+Both have one form: configuration of the training as a text, its history, its weights. A file is
+used only where the whole configuration is equal: architecture, classes, data, start and recipe.
 """
 
 import hashlib
@@ -70,9 +69,8 @@ def shipped_folder() -> Path:
 def save(
     path: Path, classifier: Classifier, configuration: str, history: dict, half: bool = False
 ) -> None:
-    """Write weights atomically: a killed training leaves an earlier file as it was.
+    """Write weights, configuration and history of a training; an earlier file stays till the end.
 
-    With them go the configuration and the history of their training, lists and numbers by name.
     ``half`` writes floating-point weights as float16, half as large.
 
     Raises:

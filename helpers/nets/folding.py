@@ -33,9 +33,8 @@ def fold(network: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 def agree(logits: Tensor, expected: Tensor, tolerance: float | None = None) -> bool:
     """Say whether two computations of the same logits differ by rounding only.
 
-    ``tolerance`` is the largest difference, as a share of the largest logit. If None, it is that
-    of float32: 1e-4, about a hundred times what folding changes in the networks here; on a GPU
-    whose convolutions round to TF32 (ten bits) 2e-3.
+    ``tolerance`` is the largest difference, as a share of the largest logit: of float32 1e-4,
+    about a hundred times what folding changes here; with TF32 (ten bits) on a GPU 2e-3.
     """
     if tolerance is None:
         tolerance = 2e-3 if logits.is_cuda and torch.backends.cudnn.allow_tf32 else 1e-4

@@ -1,8 +1,7 @@
 """The networks of the small laboratory: one definition for notebooks, runner and shipped weights.
 
-They are trained on Shapes, where the truth is known pixel by pixel, and are the same in every
-profile. Their numbers stand in the ``[shapes_lab]`` tables of ``profiles.toml``; trained weights
-of all of them come with the workbook (``make weights`` makes them again).
+They learn Shapes, where the truth is known pixel by pixel, and are the same in every profile: see
+``[shapes_lab]`` in ``profiles.toml``. The workbook ships their weights (made by ``make weights``).
 """
 
 from typing import NamedTuple

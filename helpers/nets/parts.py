@@ -16,10 +16,10 @@ Rest = Callable[[Tensor, Tensor], Tensor]
 class Parts:
     """A network cut at the output of one layer.
 
-    The traced graph falls into what depends on that output (the tail) and what does not (the
-    head). Values of the head that the tail reads, such as residual shortcuts, bypass the
-    layer: they are computed once per image. A network that cannot be traced, or whose tail
-    does not give the network's own logits, is run whole, the layer's output being replaced.
+    The traced graph falls into what depends on that output (the tail) and what does not (the head).
+    Values of the head that the tail reads, such as residual shortcuts, bypass the layer: they are
+    computed once per image. A network that cannot be traced, or whose tail does not give its own
+    logits, is run whole, the layer's output being replaced.
 
     Args:
         network: in eval mode; maps images [N, 3, H, W] to logits [N, K].
@@ -38,14 +38,9 @@ class Parts:
     def rest(self, images: Tensor, output: Tensor, logits: Tensor) -> Rest:
         """Return the function that continues from the layer's output to the logits.
 
-        Args:
-            images: [N, 3, H, W].
-            output: what the layer puts out for them, [N, ...].
-            logits: what the network puts out for them, [N, K].
-
-        Returns:
-            a function of a changed output [B, ...], which it may overwrite, and of the image
-            that each row belongs to, int64 [B]; it returns logits [B, K].
+        Of images [N, 3, H, W], what the layer puts out, [N, ...], and the logits [N, K], it makes
+        a function of a changed output [B, ...], which it may overwrite, and of the image that
+        each row belongs to, int64 [B]; that one returns logits [B, K].
         """
 
         def whole(changed: Tensor, rows: Tensor) -> Tensor:

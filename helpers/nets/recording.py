@@ -3,9 +3,9 @@
 The one owner of hooks. They live for one ``with`` block, and a layer that is called several times
 in one pass is an error: its outputs could not be told from those of more images.
 
-``torchvision.models.feature_extraction`` does not serve here: it needs a network that can be
-traced, names a layer differently at each call, and can neither edit an output nor begin the
-gradients there. captum's ``LayerActivation`` keeps the last of several calls without a word.
+``torchvision.models.feature_extraction`` does not serve: it must trace the network, names a layer
+differently at each call, and can neither edit an output nor begin the gradients there. captum's
+``LayerActivation`` keeps the last of several calls without a word.
 """
 
 from __future__ import annotations
@@ -92,12 +92,10 @@ def record(
 def edited(target: Target, layer: Layer, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Replace a layer's output: inside the block the network goes on with ``function(output)``.
 
-    The function gets the output as the layer gives it, tokens as tokens [N, T, C]. For the other
-    arguments see :func:`record`.
+    The function gets the output as the layer gives it, tokens as tokens [N, T, C].
 
     Raises:
-        WorkbookError: unknown layer, one that is called several times in one pass, or one that
-            was not called inside the block, so that nothing was edited.
+        WorkbookError: as :func:`record`; or the layer was not called, and so nothing was edited.
     """
     called = []
 
@@ -114,8 +112,8 @@ def edited(target: Target, layer: Layer, function: Callable[[Tensor], Tensor]) -
 def activations(target: Target, layer: Layer, images: Tensor, batch_size: int = 256) -> Tensor:
     """Return what a layer puts out for images, float32 [N, C, h, w] on the CPU.
 
-    A classifier takes images [N, 3, H, W] in [0, 1], a bare module its own inputs [N, ...]. For
-    the layer, and for the errors, see :func:`record`.
+    A classifier takes images [N, 3, H, W] in [0, 1], a bare module its own inputs [N, ...]. Errors
+    as :func:`record`.
     """
     with record(target, layer) as seen:
         _run(target, images, batch_size)

@@ -21,14 +21,11 @@ DISTURBING = 0.2
 
 
 class Cost(NamedTuple):
-    """Wall time in seconds, and how far memory rose above where it was, in MiB.
+    """What a call took, and what else the machine did meanwhile."""
 
-    ``others`` is the processor time that other programs used meanwhile, as a share of one core.
-    """
-
-    seconds: float
-    peak: float
-    others: float = 0.0
+    seconds: float  # wall time
+    peak: float  # how far memory rose above where it was, in MiB
+    others: float = 0.0  # processor time that other programs used, as a share of one core
 
     @property
     def note(self) -> str:

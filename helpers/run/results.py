@@ -1,8 +1,7 @@
 """Keep every number of a run, so that no number in the report is typed by hand.
 
-A notebook says once what it looks at (:func:`start`) and then records its numbers. They go to
-``figures/<run>/results/<notebook>.json``, each notebook's to a file of its own, and from there to
-LaTeX (scripts/latex.py).
+A notebook says once what it looks at (:func:`start`) and then records its numbers. They go to its
+own ``figures/<run>/results/<notebook>.json``, and from there to LaTeX (scripts/latex.py).
 """
 
 import json
@@ -28,8 +27,7 @@ def start(notebook: str, profile: Profile, *, dataset: str, model: str, notes: t
     Args:
         notebook: its file name without the ending, such as ``"01_train_evaluate"``.
         profile: the scale of the run; its ``run`` names the folder of the results.
-        dataset: what the numbers were measured on.
-        model: what they were measured with.
+        dataset, model: what the numbers were measured on, and with.
         notes: provenance notes of data and weights; empty ones are left out.
     """
     context = {
@@ -80,9 +78,8 @@ def record(
     """
     if not re.fullmatch(r"[\w/-]+", name):
         raise WorkbookError(f"result name {name!r}: use letters, digits, '-', '_' and '/' only")
+    value = value.item() if hasattr(value, "item") else value  # a NumPy or torch scalar
     folder()
-    if hasattr(value, "item"):
-        value = value.item()  # a NumPy or torch scalar
     entry = {"value": _json(value), "spec": spec, "unit": unit, "n": n}
     if isinstance(value, Estimate):
         entry |= {k: _json(getattr(value, k)) for k in ("value", "low", "high")}

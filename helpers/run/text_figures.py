@@ -43,8 +43,7 @@ def page(
     panel has a scale of its own, from minus to plus its largest weight.
 
     Args:
-        documents, weights, titles: of N panels; the weights are of words.
-        colours: of the N titles; black if None.
+        documents, weights, titles, colours: of N panels and their titles, which are black if None.
         n: how many words to highlight.
         columns: panels side by side.
         letters, lines: the longest line, and the most lines of a panel.
@@ -80,9 +79,8 @@ def page(
 
 def html(document: str, weights: Weights, title: str = "", n: int = 10) -> str:
     """Return the whole document as HTML, folded under its title, the n strongest words marked."""
-    chosen = strongest(weights, n)
+    chosen, pieces = strongest(weights, n), []
     largest = max(map(abs, chosen.values()), default=0) or 1
-    pieces = []
     for token in re.split(r"(\w+)", document.strip()):
         weight = chosen.get(token.lower(), 0)
         text = markup.escape(token)
