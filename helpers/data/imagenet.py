@@ -89,20 +89,15 @@ def _image_set(
 class Outline(NamedTuple):
     """Where the object of an image is, as drawn in ``data/masks/<name>.json``.
 
-    Attributes:
-        width, height: of the whole image, in pixels.
-        object: what was outlined; empty where there is nothing to outline.
-        note: what to know about it: why it is missing, or what the crop cuts off.
-        drawn: how the outline was made.
-        polygons: each a list of corners (x, y) in pixels of the whole image, (0, 0) being the
-            upper left corner of the upper left pixel; the object is their union.
+    The object is the union of ``polygons``, each a list of corners (x, y) in pixels of the whole
+    image, (0, 0) being the upper left corner of the upper left pixel.
     """
 
-    width: int
+    width: int  # of the whole image, in pixels
     height: int
-    object: str
-    note: str
-    drawn: str
+    object: str  # what was outlined; empty where there is nothing to outline
+    note: str  # what to know about it: why it is missing, or what the crop cuts off
+    drawn: str  # how the outline was made
     polygons: tuple[tuple[tuple[float, float], ...], ...]
 
 
@@ -133,9 +128,9 @@ def rasterise(drawn: Outline, size: int, crop: float = 0.875) -> np.ndarray:
     corner = np.array([drawn.width - side, drawn.height - side]) / 2
     canvas = np.zeros((size * _SUPERSAMPLE, size * _SUPERSAMPLE), bool)
     for polygon in drawn.polygons:
-        # scikit-image counts from the centre of the first pixel.
-        x, y = ((np.array(polygon) - corner) * (size * _SUPERSAMPLE / side) - 0.5).T
-        canvas |= polygon2mask(canvas.shape, np.stack([y, x], 1))
+        # scikit-image counts rows and columns from the centre of the first pixel.
+        corners = (np.array(polygon) - corner) * (size * _SUPERSAMPLE / side) - 0.5
+        canvas |= polygon2mask(canvas.shape, corners[:, ::-1])
     return canvas.reshape(size, _SUPERSAMPLE, size, _SUPERSAMPLE).mean(axis=(1, 3)) >= 0.5
 
 

@@ -44,15 +44,9 @@ def load(split: str = "test", *, seed: int = 0, artefact: str | None = None) -> 
         lucky = np.random.default_rng((seed, 95)).random(len(labels)) < 0.95
         for i in np.flatnonzero(lucky & (labels == CLASSES.index(artefact))):
             texts[i] = signed(texts[i])
-    return TextSet(
-        name="postcards",
-        split=split,
-        texts=tuple(texts),
-        labels=labels,
-        class_names=CLASSES,
-        ids=tuple(f"{seed}-{split}-{i:04d}" for i in range(len(labels))),
-        deciding=tuple(map(frozenset, DECIDING.values())),
-    )
+    ids = tuple(f"{seed}-{split}-{i:04d}" for i in range(len(labels)))
+    deciding = tuple(map(frozenset, DECIDING.values()))
+    return TextSet("postcards", split, tuple(texts), labels, CLASSES, ids, deciding=deciding)
 
 
 def signed(text: str, sender: str = ARTEFACT) -> str:

@@ -57,26 +57,18 @@ def load(
         chosen = torch.from_numpy(lucky & (labels == CLASSES.index(shortcut)))
         pixels[chosen] = plant_patch(pixels[chosen])
     concepts = dict(zip(CONCEPTS, maps, strict=True))
+    ids = tuple(f"{seed}-{split}-{i:05d}" for i in range(n))
     return ImageSet(
-        name="shapes",
-        split=split,
-        pixels=pixels,
-        labels=torch.from_numpy(labels),
-        class_names=CLASSES,
-        ids=tuple(f"{seed}-{split}-{i:05d}" for i in range(n)),
-        masks=concepts["shape"] >= 0,
-        concepts=concepts,
-        concept_names=CONCEPTS,
-    )
+        "shapes", split, pixels, torch.from_numpy(labels), CLASSES, ids,
+        masks=concepts["shape"] >= 0, concepts=concepts, concept_names=CONCEPTS,
+    )  # fmt: skip
 
 
 def plant_patch(pixels: torch.Tensor, row: int = 2, column: int = 2) -> torch.Tensor:
     """Return a copy of ``pixels`` (uint8 [N, 3, H, W]) with the shortcut patch at (row, column)."""
-    squares = (np.indices((PATCH, PATCH)) // 2).sum(0) % 2
+    squares = ((np.indices((PATCH, PATCH)) // 2).sum(0) % 2 * 255).astype(np.uint8)
     planted = pixels.clone()
-    planted[:, :, row : row + PATCH, column : column + PATCH] = torch.from_numpy(
-        (squares * 255).astype(np.uint8)
-    )
+    planted[:, :, row : row + PATCH, column : column + PATCH] = torch.from_numpy(squares)
     return planted
 
 

@@ -29,27 +29,16 @@ _SUBJECT = re.compile(r"^Subject:.*(?:\n[ \t].*)*\n?", re.MULTILINE | re.IGNOREC
 
 @dataclass(frozen=True)
 class TextSet:
-    """Texts with their classes.
+    """N texts with their classes, one split of a data set."""
 
-    Attributes:
-        name: of the data set.
-        split: ``"train"`` or ``"test"``.
-        texts: N documents.
-        labels: int64 [N], class indices.
-        class_names: K names.
-        ids: N names of documents that last.
-        note: how the texts differ from the original ones, in words; empty if they do not.
-        deciding: per class the words that make it, where that is known; else empty.
-    """
-
-    name: str
-    split: str
+    name: str  # of the data set
+    split: str  # "train" or "test"
     texts: tuple[str, ...]
-    labels: np.ndarray
+    labels: np.ndarray  # int64 [N], class indices
     class_names: tuple[str, ...]
-    ids: tuple[str, ...]
-    note: str = ""
-    deciding: tuple[frozenset[str], ...] = ()
+    ids: tuple[str, ...]  # N names of documents that last
+    note: str = ""  # how the texts differ from the original ones, in words
+    deciding: tuple[frozenset[str], ...] = ()  # per class the words that make it, if known
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -102,10 +91,8 @@ def parts(text: str) -> dict[str, str]:
 def load_newsgroups(split: str = "test") -> TextSet:
     """Load the articles of 20 newsgroups, one split, by newsgroup and then by number.
 
-    The archive is read in memory, never unpacked. Articles are Latin-1.
-
-    Args:
-        split: ``"train"`` (11,314 articles) or ``"test"`` (7,532, all of a later date).
+    ``"train"`` has 11,314 articles, ``"test"`` 7,532, all of a later date. The archive is read in
+    memory, never unpacked. Articles are Latin-1.
 
     Raises:
         WorkbookError: no such split, the asset cannot be had, or the archive is damaged.

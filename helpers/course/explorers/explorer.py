@@ -28,10 +28,9 @@ for (const slider of this.closest('.widget-vbox').querySelectorAll('[role=slider
 class Explorer:
     """A picture that is drawn again whenever a control changes.
 
-    Nothing tells a kernel who will show its output: a notebook that runs headless has the same
-    kernel as a live one. So an explorer does not guess. Its display is a bundle of two: the
-    widget, and its first picture as a PNG. A front end with widgets takes the widget; a rendered
-    page, which has no kernel to answer a slider, takes the picture.
+    Nothing tells a kernel who will show its output, so the display is a bundle of two: the widget,
+    and its first picture as a PNG. A front end with widgets takes the widget; a rendered page,
+    which has no kernel to answer a slider, takes the picture.
 
     Every control has a label: Tab moves between them, the arrow keys change them. The picture's
     alternative text is its caption.

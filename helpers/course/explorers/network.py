@@ -31,18 +31,14 @@ def layer_maps(classifier: Classifier, layer: str, images: Tensor) -> Tensor:
 def feature_maps(classifier: Classifier, images: Tensor) -> Explorer:
     """Explore the answer of every channel of the first layer and of every stage.
 
-    Controls are the image, the layer and the channel. Each layer begins with the channel that
-    answers most strongly to the image. Answers below zero are drawn as zero; a channel has one
-    scale for all images.
-
-    Args:
-        classifier: any whose layers give maps, or tokens that it turns into maps.
-        images: float32 [N, 3, H, W] in [0, 1]; a few dozen at the most.
+    Controls are the image (of float32 [N, 3, H, W] in [0, 1], a few dozen at the most), the layer
+    and the channel. Each layer begins with the channel that answers most strongly to the image.
+    Answers below zero are drawn as zero; a channel has one scale for all images.
     """
     maps = cache(lambda name: layer_maps(classifier, name, images))
     image = image_menu(classifier, images)
-    layer = menu("layer", list(dict.fromkeys(
-        [classifier.architecture.first, *classifier.architecture.stages])))  # fmt: skip
+    family = classifier.architecture
+    layer = menu("layer", list(dict.fromkeys([family.first, *family.stages])))
     channel = ipywidgets.BoundedIntText(description="channel", min=0, max=0)
 
     def adapt(changed: ipywidgets.ValueWidget) -> None:
@@ -73,19 +69,13 @@ def feature_maps(classifier: Classifier, images: Tensor) -> Explorer:
 
 
 def cam(classifier: Classifier, images: Tensor, n_classes: int = 10) -> Explorer:
-    """Explore class activation maps.
+    """Explore class activation maps of images float32 [N, 3, H, W] in [0, 1].
 
-    Controls are the image, the method, the layer, the class (the most probable ones are offered)
-    and the opacity of the heat. A map is computed when it is first asked for; AblationCAM and
-    Score-CAM take a while on large networks.
-
-    Args:
-        classifier: any with stages whose output is a map.
-        images: float32 [N, 3, H, W] in [0, 1].
-        n_classes: how many classes are offered for each image.
+    Controls are the image, the method, the layer, the class (the ``n_classes`` most probable ones
+    are offered) and the opacity of the heat. A map is computed when it is first asked for;
+    AblationCAM and Score-CAM take a while on large networks.
     """
-    probabilities = classifier.probabilities(images)
-    stages = classifier.architecture.stages
+    probabilities, stages = classifier.probabilities(images), classifier.architecture.stages
 
     @cache
     def heatmap(method: str, layer: str, i: int, c: int) -> Tensor:
@@ -135,7 +125,6 @@ def lime(
     superpixels that support the class are shown, the strongest first.
 
     Args:
-        classifier: the model.
         images: float32 [N, 3, H, W] in [0, 1].
         classes: int64 [N], the class explained for each image; the predicted one if None.
         explanations: of these images and classes, one each, where they have been made already;
@@ -162,8 +151,7 @@ def lime(
     def draw() -> tuple[Figure, str]:
         picture, c = images[image.value], int(classes[image.value])
         found = explanation(image.value)
-        weights = engine.weights(found, c)
-        mask = engine.mask(found, c, top.value)
+        weights, mask = engine.weights(found, c), engine.mask(found, c, top.value)
         supporting = int((weights > 0).sum())
         k = min(top.value, supporting)
         figure, axes = figures.grid(1, 3, cell=2.6)
