@@ -88,14 +88,11 @@ class Recorder:
     It stands in for the library's ``ActivationsAndGradients``, on :func:`.recording.record`: hooks
     live for one forward pass, and the graph begins at the layer, so that nothing before it is
     differentiated.
-
-    Attributes:
-        reshape: turns a layer's output into maps [N, C, h, w], for transformers.
     """
 
     model: nn.Module
     layers: Sequence[nn.Module]
-    reshape: Reshape | None = None
+    reshape: Reshape | None = None  # turns tokens into maps [N, C, h, w]
     outputs: Mapping[Layer, Tensor] = field(default_factory=dict)
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -24,25 +24,18 @@ from helpers.run.errors import WorkbookError, unknown
 class Method:
     """A way to explain, and what tables and figures say of it.
 
-    Attributes:
-        name: its key in :data:`METHODS`.
-        title: its printed name.
-        family: of its relatives.
-        needs: the network's ``"gradients"``, its ``"forward passes"`` alone, or ``"nothing"``.
-        signed: negative values speak against the class.
-        paper: who proposed it.
-        maps: returns float maps [N, h, w] of any scale. It takes by name what it needs of
-            :func:`explain`'s arguments ``classifier``, ``images``, ``classes``, ``layer``,
-            ``segments``, ``samples``, ``seed`` and ``batch_size``: images on the CPU, and a
-            network in eval mode whose weights want no gradients.
+    ``maps`` returns float maps [N, h, w] of any scale. It takes by name what it needs of
+    :func:`explain`'s arguments ``classifier``, ``images``, ``classes``, ``layer``, ``segments``,
+    ``samples``, ``seed`` and ``batch_size``: images on the CPU, and a network in eval mode whose
+    weights want no gradients.
     """
 
-    name: str
-    title: str
+    name: str  # its key in METHODS
+    title: str  # its printed name
     family: Literal["CAM", "gradient", "hiding", "baseline"]
-    needs: Literal["gradients", "forward passes", "nothing"]
-    signed: bool
-    paper: str
+    needs: Literal["gradients", "forward passes", "nothing"]  # of the network
+    signed: bool  # whether negative values speak against the class
+    paper: str  # who proposed it
     maps: Callable[..., Tensor]
 
     @property

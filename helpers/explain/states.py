@@ -24,22 +24,14 @@ from helpers.run.errors import WorkbookError
 
 
 class Neighbourhood(NamedTuple):
-    """The states of one image and the model's answers.
+    """The states of one image and the model's answers."""
 
-    Attributes:
-        image: [H, W, 3], as it was given.
-        segments: int64 [H, W], the superpixels 0 to k-1.
-        states: 0 or 1 [n, k], which of them were shown; the first row is all 1.
-        probabilities: float32 [n, K], of every class.
-        segmenting, answering: seconds spent on superpixels and on the model's answers.
-    """
-
-    image: np.ndarray
-    segments: np.ndarray
-    states: np.ndarray
-    probabilities: np.ndarray
-    segmenting: float
-    answering: float
+    image: np.ndarray  # [H, W, 3], as it was given
+    segments: np.ndarray  # int64 [H, W], the superpixels 0 to k-1
+    states: np.ndarray  # 0 or 1 [n, k], which of them were shown; the first row is all 1
+    probabilities: np.ndarray  # float32 [n, K], of every class
+    segmenting: float  # seconds spent on superpixels
+    answering: float  # seconds spent on the model's answers
 
     def seconds(self, num_samples: int) -> float:
         """The time for this many of the states; answers cost in proportion to their number."""

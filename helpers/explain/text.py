@@ -30,18 +30,12 @@ CLASSIFIERS = {
 
 @dataclass(frozen=True)
 class TextExplanation:
-    """What LIME says about one class of one document.
+    """What LIME says about one class of one document."""
 
-    Attributes:
-        weights: per word of the document, in lower case, what its presence adds to the
-            probability; the strongest first, whatever their sign.
-        fit: weighted R² of the local linear model.
-        probability: of the class for the whole document.
-    """
-
+    # What the presence of a word, in lower case, adds to the probability; the strongest first.
     weights: dict[str, float]
-    fit: float
-    probability: float
+    fit: float  # weighted R² of the local linear model
+    probability: float  # of the class for the whole document
 
     def supporting(self, n: int | None = None) -> list[str]:
         """Return the n words that speak most for the class (fewer if fewer do), or all."""

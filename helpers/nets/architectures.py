@@ -14,25 +14,18 @@ class Architecture:
     """What the workbook knows about a family of networks before any is built.
 
     Layers are dotted names, as in ``dict(network.named_modules())``.
-
-    Attributes:
-        build: makes the network for ``(number of classes, small stem?)``. A small stem is a
-            3x3 convolution of stride 1 without pooling, for images of up to 64 x 64.
-        first, deeper, last: the first convolution, one about half way, and the last one.
-        stages: layers at growing depth, the last one with a map at the end.
-        head: the final linear (or 1x1 convolution) layer.
-        sizes: the input sizes that it can be built for; any if empty.
-        reshape: turns the output of a stage, such as tokens, into maps [N, C, h, w].
     """
 
+    # Of the number of classes, and whether the stem is to be small: a 3x3 convolution of stride 1
+    # without pooling, for images of up to 64 x 64.
     build: Callable[[int, bool], nn.Module]
-    first: str
-    deeper: str
-    last: str
-    stages: tuple[str, ...]
-    head: str
-    sizes: tuple[int, ...] = ()
-    reshape: Callable[[Tensor], Tensor] | None = None
+    first: str  # convolution
+    deeper: str  # a convolution about half way
+    last: str  # convolution
+    stages: tuple[str, ...]  # layers at growing depth, the last one with a map at the end
+    head: str  # the final linear (or 1x1 convolution) layer
+    sizes: tuple[int, ...] = ()  # the input sizes that it can be built for; any if empty
+    reshape: Callable[[Tensor], Tensor] | None = None  # of a stage's tokens into maps [N, C, h, w]
 
     @property
     def target(self) -> str:
