@@ -1,9 +1,8 @@
 """The one type that every data set hands out: labelled images of one size."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -56,7 +55,7 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, index: int | slice | list[int] | np.ndarray | Tensor) -> ImageSet:
+    def __getitem__(self, index: int | slice | list[int] | np.ndarray | Tensor) -> Self:
         rows = np.atleast_1d(np.arange(len(self))[index])
         picked = torch.from_numpy(rows)
         return replace(

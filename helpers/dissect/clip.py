@@ -7,8 +7,6 @@ records of all three at hand, CLIP itself is never loaded.
 CLIP: Radford et al. 2021. CLIP-Dissect: Oikarinen & Weng 2023.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property

@@ -1,7 +1,5 @@
 """Concepts: the words that may name a unit, and the category each belongs to."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable
 from functools import cache

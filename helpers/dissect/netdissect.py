@@ -4,8 +4,6 @@ A unit's map is thresholded so that it is on for a fixed small share of all plac
 set, scaled up to the size of the labels, and compared with the pixels of every concept.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ They are only to be had from a mirror. Their settings are those that their notes
 the labels bear them out is for the reader to check (:func:`vocabulary`).
 """
 
-from __future__ import annotations
-
 from pandas import DataFrame
 
 from helpers.data import assets

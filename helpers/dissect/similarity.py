@@ -15,8 +15,6 @@ the files, which is often that of the classes.
 Paper: Oikarinen & Weng, "CLIP-Dissect", ICLR 2023, section 3 and appendix.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

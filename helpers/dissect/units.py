@@ -12,8 +12,6 @@ the labels were computed by others. So ``table[table.layer == "layer4"]`` are th
 ``(table.score >= cut).mean()`` is the share of all units that survive a cut-off.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

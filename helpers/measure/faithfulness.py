@@ -35,22 +35,12 @@ class Measure:
         return a - b if self.higher_is_better else b - a
 
 
-MEASURES = {
-    m.name: m
-    for m in (
-        # faithfulness
-        Measure("insertion", True),
-        Measure("deletion", False),
-        Measure("ROAD", True),
-        Measure("average drop", False),
-        Measure("increase", True),
-        # localisation
-        Measure("pointing game", True),
-        Measure("energy", True),
-        # robustness
-        Measure("max-sensitivity", False),
-    )
-}
+_HIGHER_IS_BETTER = {  # faithfulness, localisation, robustness
+    "insertion": True, "deletion": False, "ROAD": True, "average drop": False, "increase": True,
+    "pointing game": True, "energy": True,
+    "max-sensitivity": False,
+}  # fmt: skip
+MEASURES = {name: Measure(name, higher) for name, higher in _HIGHER_IS_BETTER.items()}
 
 
 def score(

@@ -1,7 +1,5 @@
 """Explorers of dissected units: what each was called, the images that excite it, the table."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Callable, Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """Send a hand-in to a course server."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
