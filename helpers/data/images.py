@@ -67,7 +67,7 @@ class ImageSet:
             concepts={category: maps[picked] for category, maps in self.concepts.items()},
         )
 
-    def by_turns(self) -> ImageSet:
+    def by_turns(self) -> Self:
         """Return the images in another order: the first of each class, then the second ones, …"""
         labels = pd.Series(self.labels)
         return self[labels.groupby(labels).cumcount().to_numpy().argsort(kind="stable")]
