@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from helpers.explain import METHODS, cams, explain, of_family
 from helpers.nets import models
@@ -490,6 +491,28 @@ def test_one_image_and_many_give_the_same(method):
     torch.testing.assert_close(torch.cat(ones), many, atol=TOLERANCE, rtol=0)
     assert many.min() >= 0 and many.max() <= 1
     assert explain(method, classifier, IMAGES[:0], CLASSES[:0]).shape == (0, 32, 32)
+
+
+class Passes(TorchFunctionMode):
+    """Notes how many images each convolution is shown, by whatever form of a network."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.conv2d:
+            self.sizes.append(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "ablationcam", "scorecam", "guided backprop"])
+def test_no_pass_is_larger_than_it_may_be(method):
+    images = IMAGES.repeat(2, 1, 1, 1)
+    layer = None if method == "guided backprop" else "layer2"
+    with Passes() as seen:
+        explain(method, small(), images, torch.zeros(8).long(), layer, batch_size=5)
+    assert max(seen.sizes) in (5, 6), "the trial of a cut network takes one image more"
 
 
 def test_images_of_another_size_get_maps_of_theirs():
