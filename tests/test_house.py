@@ -182,6 +182,7 @@ def test_names_on_the_page_exist():
         "A data set": ("data/sets.py", "NAMES", "case", "load"),
         "A network": ("nets/architectures.py", "ARCHITECTURES"),
         "A measure": ("measure/complexity.py", "MEASURES"),
+        "An exercise": ("course/checks/answers.py", "exercise"),
         "A profile setting": ("run/profiles.toml", "[base]", "[quick]", "[full]"),
     }
     for title, (path, *names) in places.items():
