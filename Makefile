@@ -58,12 +58,11 @@ $(VENV)/.ready: pyproject.toml
 		-e ".[run,slurm,test,course,site]"
 	touch $@
 
-# Spaces and quotes of parameters go to Snakemake as in an address, %20 and %27. Outputs are written
-# whole or not at all, so one that is there is complete, whatever became of the runner.
+# Spaces and quotes of parameters go to Snakemake as in an address, %20 and %27.
 run: $(READY) ## execute all notebooks, then make the report; continues where it was interrupted
 	@$(if $(CLUSTER),$(PYTHON) scripts/cluster.py $(CLUSTER) $(JOBS))
 	@$(PYTHON) -m snakemake $(RUNNER) --quiet rules host reason --nolock --keep-going \
-		--ignore-incomplete --config profile=$(PROFILE) $(CONFIG) params="$$($(PYTHON) -c \
+		--rerun-incomplete --config profile=$(PROFILE) $(CONFIG) params="$$($(PYTHON) -c \
 		'import os, urllib.parse as p; print(p.quote(os.environ["PARAMS"]))')"
 
 # Stand-ins must never be taken for the real thing later: data and checkpoints have their own folder.

@@ -280,7 +280,7 @@ def quick():
     asked = [folder / path.name for path in NOTEBOOKS]
     plan = subprocess.run(
         [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--nolock",
-         "--ignore-incomplete", "--config", "profile=quick", "--",
+         "--rerun-incomplete", "--config", "profile=quick", "--",
          *(str(path.relative_to(ROOT)) for path in asked)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
