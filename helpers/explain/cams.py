@@ -128,8 +128,7 @@ class _GradientFreeCAM(BaseCAM):
 
     Args:
         model: maps images [N, 3, H, W] to logits [N, K]; put into eval mode.
-        target_layers: layers that put out maps [N, C, h, w].
-        reshape_transform: turns another output, of which channels are the last axis, into maps.
+        target_layers: put out maps, or what ``reshape_transform`` makes maps of, channels last.
         batch_size: changed images per pass at the most; fewer where images are large.
     """
 

@@ -50,9 +50,7 @@ def explain(
     segments: Sequence[ArrayLike] | None = None, samples: int = 500, seed: int = 0,
     batch_size: int = 64,
 ) -> Tensor:  # fmt: skip
-    """Explain each image's score of a given class with a heatmap.
-
-    The network's modes, gradients and hooks are left as they were, whatever happens.
+    """Explain each image's score of a given class with a heatmap; the network is left as it was.
 
     Args:
         method: one of :data:`METHODS`, such as ``"gradcam"`` or ``"kernel shap"``.
@@ -61,8 +59,8 @@ def explain(
         layer: of the CAM methods, a dotted name (or module) whose output is a map, or tokens
             that the classifier's architecture turns into one; the target layer if None.
         signed: keep what speaks against the class as negative values.
-        segments: superpixels int [H, W] for each image, for the methods that hide them;
-            :func:`.segments.segment` makes them if None.
+        segments: superpixels int [H, W] for each image, for the methods that hide them; those of
+            :func:`.segments.segment` if None.
         samples: how many hidden versions of each image LIME and KernelSHAP look at; sampled
             Shapley values take as many, whole orders of all superpixels.
         seed: of everything random.
@@ -74,9 +72,9 @@ def explain(
         for the class) or with NaN is all zero, and a warning names its image.
 
     Raises:
-        WorkbookError: unknown method or layer, a layer without height and width or one that is
-            called several times, images and classes (or segments) that do not fit together, a
-            class index out of range, a layer or a sign for a method that has none.
+        WorkbookError: unknown method or layer, a layer without places or called several times,
+            images and classes (or segments) that do not fit together, a class index out of range,
+            a layer or a sign for a method that has none.
     """
     if method not in METHODS:
         raise unknown("explanation method", method, METHODS)
@@ -137,12 +135,11 @@ def _check(
             f"images must be in [0, 1], not {images.min():.2f} to {images.max():.2f}: explain "
             "normalises them itself"
         )
-    n_classes = len(classifier.class_names)
-    wrong = classes.is_floating_point() | (classes < 0) | (classes >= n_classes)
-    if wrong.any():
+    last = len(classifier.class_names) - 1
+    wrong = classes[classes.is_floating_point() | (classes < 0) | (classes > last)]
+    if len(wrong):
         raise WorkbookError(
-            f"class index {classes[wrong][0]} is out of range: this model has classes 0 to "
-            f"{n_classes - 1}"
+            f"class index {wrong[0]} is out of range: this model has classes 0 to {last}"
         )
     if layer is not None and "layer" not in entry.takes:
         raise WorkbookError(f"{entry.title} looks at no layer: leave layer out")

@@ -106,11 +106,11 @@ def refit(
     kernel = kernel or (lambda d, kernel_width: np.sqrt(np.exp(-(d**2) / kernel_width**2)))
     base = _Base(partial(kernel, kernel_width=kernel_width), verbose)
     found = ImageExplanation(around.image, around.segments)
+    last = answers.shape[1] - 1
     for c in map(int, classes if isinstance(classes, Iterable) else (classes,)):
-        if not 0 <= c < answers.shape[1]:
+        if not 0 <= c <= last:
             raise WorkbookError(
-                f"class index {c} is out of range: this model has classes 0 to "
-                f"{answers.shape[1] - 1}"
+                f"class index {c} is out of range: this model has classes 0 to {last}"
             )
         fit = base.explain_instance_with_data(
             states, answers, distances, c, num_features,

@@ -97,8 +97,7 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
 def random_superpixels(segments: ArrayLike, area: int, n: int, seed: int = 0) -> Tensor:
     """Return n random explanations bool [n, H, W] made of superpixels, each of that many pixels.
 
-    Each takes superpixels in a random order until the area is full; of the last one it takes as
-    many pixels as are missing.
+    Each takes superpixels in a random order, of the last one only the pixels that are missing.
     """
     segments = np.asarray(segments)
     order = np.random.default_rng(seed).random((n, segments.max() + 1), dtype=np.float32)

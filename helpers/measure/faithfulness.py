@@ -53,9 +53,8 @@ def score(
     Args:
         masks: bool [N, H, W], where the object is; localisation is left out if None, and NaN
             for an object without a mask.
-        steps: of insertion and deletion.
         road_shares: as in :func:`road`, which is left out if empty.
-        known: the :func:`curves` of these maps, where they are known; then ``steps`` is theirs.
+        known: the :func:`curves` of these maps, where they are known; else ``steps`` are taken.
     """
     task = classifier, images, classes, heatmaps
     values = {name: area_under(c) for name, c in (known or curves(*task, steps)).items()}
@@ -142,7 +141,7 @@ def road(
     imputer, rank, pixels = NoisyLinearImputer(), ranks(heatmaps), heatmaps[0].numel()
     gaps = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for share in shares:
             k = round(share * pixels)
             keep = {"hottest": rank >= k, "coldest": rank < pixels - k}
@@ -199,7 +198,7 @@ def max_sensitivity(
         return (known if known is not None and torch.equal(x, images) else explain(x),)
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return sensitivity_max(
             maps, images, shake, radius, tries, max_examples_per_batch=len(images)
         )

@@ -110,10 +110,9 @@ def edited(target: Target, layer: Layer, function: Callable[[Tensor], Tensor]) -
 
 
 def activations(target: Target, layer: Layer, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Return what a layer puts out for images, float32 [N, C, h, w] on the CPU.
+    """Return what a layer puts out for images, float32 [N, C, h, w] on the CPU; see :func:`record`.
 
-    A classifier takes images [N, 3, H, W] in [0, 1], a bare module its own inputs [N, ...]. Errors
-    as :func:`record`.
+    A classifier takes images [N, 3, H, W] in [0, 1], a bare module its own inputs [N, ...].
     """
     with record(target, layer) as seen:
         _run(target, images, batch_size)
@@ -245,12 +244,10 @@ def _watched(
             )
         return note(layer, output)
 
-    def end(*_: object) -> None:
-        passes.clear()
-
     with ExitStack() as hooks:
         hooks.enter_context(network.register_forward_pre_hook(lambda *_: passes.append(set())))
-        hooks.enter_context(network.register_forward_hook(end, always_call=True))
+        hooks.enter_context(network.register_forward_hook(
+            lambda *_: passes.clear(), always_call=True))  # fmt: skip
         for layer, (_, module) in found.items():
             hooks.enter_context(module.register_forward_hook(partial(hook, layer)))
         yield

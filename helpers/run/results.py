@@ -37,7 +37,6 @@ def start(notebook: str, profile: Profile, *, dataset: str, model: str, notes: t
         "seed": profile.training.seed,
     }
     book = {"notebooks": {notebook: context}, "numbers": {}, "tables": {}}
-    _run.clear()
     _run.update(notebook=notebook, run=profile.run, context=context, book=book)
     _write(book)
     today = date.today()
@@ -126,8 +125,7 @@ def table(
         WorkbookError: the table has no column ``key``.
     """
     frame, specs = _with_key(frame), specs or {}
-    key = key or frame.columns[0]
-    if key not in frame.columns:
+    if (key := key or frame.columns[0]) not in frame.columns:
         raise WorkbookError(f"table {name} has no column {key!r}: {', '.join(frame.columns)}")
     record_table(name, frame, specs)
     for row, (_, cells) in zip(frame[key], frame.iterrows(), strict=True):

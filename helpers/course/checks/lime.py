@@ -80,10 +80,9 @@ def pareto_front(answer: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None
     for what, (seconds, ious) in cases.items():
         seconds, ious = np.asarray(seconds, float), np.asarray(ious, float)
         found = answers.numbers(answer(seconds.copy(), ious.copy()), len(ious)).astype(bool)
-        expected = np.array([
-            not np.any((seconds <= t) & (ious >= i) & ((seconds < t) | (ious > i)))
-            for t, i in zip(seconds, ious, strict=True)
-        ])  # fmt: skip
+        t, i = seconds[:, None], ious[:, None]
+        beaten = (seconds <= t) & (ious >= i) & ((seconds < t) | (ious > i))
+        expected = ~beaten.any(axis=1)
         if not np.array_equal(found, expected):
             wrong = np.flatnonzero(found != expected)[0]
             verdict = "not beaten" if expected[wrong] else "beaten"
