@@ -1,19 +1,44 @@
 """The rules of a second device, kept by all helpers and by the notebooks' own cells."""
 
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+
+import nbformat
 import numpy as np
+import own_images
 import pytest
 import second_device
 import torch
 import torch.nn.functional as F
+import untouched
+from test_clip_dissect import tiny_clip  # noqa: F401
 from torch import nn
 
+from helpers import data, nets
+from helpers.course import explorers
+from helpers.dissect import clip, netdissect
+from helpers.explain import METHODS, explain, lime, shapley
+from helpers.measure import faithfulness, sanity
+from helpers.nets import models, training
+from helpers.run import costs, files, profiles
+
 MIXED, NUMPY = "on the same device", "can't convert cuda:0 device type tensor to numpy"
+
+
+@contextmanager
+def plugged_in():
+    """Plug a card in; inside, no helper may touch the reader's random numbers, on either side."""
+    with second_device.card() as device, untouched.watched() as watched:
+        yield device
+    assert not watched.touched
 
 
 @pytest.fixture
 def card():
     """Plug a card in."""
-    with second_device.card() as device:
+    with plugged_in() as device:
         yield device
 
 
@@ -148,3 +173,199 @@ def test_without_the_card_nothing_is_left():
     x = torch.rand(3, requires_grad=True)
     x.sum().backward()
     assert type(x.grad) is torch.Tensor
+
+
+# ---- all helpers, with the classifier on the card ----------------------------------------------
+
+CLASSES = torch.tensor([0, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Three painted images, as the notebooks have them."""
+    return data.load("shapes", "test", 3, 64)
+
+
+def on_card(name="shapes_net"):
+    """Return an untrained classifier on the best device, which is the card."""
+    classifier = models.build(name, tuple("abc"), 64).to(models.best_device())
+    assert classifier.device == second_device.CARD
+    return classifier
+
+
+def answers(maps):
+    """Check that what helpers hand out is on this side."""
+    assert maps.device.type == "cpu" and type(maps) is torch.Tensor
+    return maps
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_explains_there_as_here(method, images):
+    quarters = (np.indices((64, 64)) // 32).T @ [1, 2]
+    few = {"segments": [quarters] * 3} if "segments" in METHODS[method].takes else {}
+    # A residual network, one with ReLU6 whose BatchNorm is folded, and tokens.
+    networks = ["shapes_net", "mobilenet_v2", "shapes_vit"]
+    if METHODS[method].family != "CAM":
+        networks = ["shapes_net"]
+    for name in networks:
+        here = models.build(name, tuple("abc"), 64)
+        task = (images.images[:2], CLASSES[:2])
+        expected = explain(method, here, *task, samples=12, **few)
+        with plugged_in():
+            there = answers(explain(method, on_card(name), *task, samples=12, **few))
+        torch.testing.assert_close(there, expected, atol=2e-3, rtol=0)
+
+
+def test_methods_take_classes_and_images_of_either_side(card, images):
+    for method in ("gradcam", "guided backprop", "edges"):
+        answers(explain(method, on_card(), images.images.to(card), CLASSES.to(card)))
+
+
+def test_lime_and_shapley_values_of_their_own(card, images):
+    classifier = on_card()
+    image, segments = images.images[0], (np.indices((64, 64)) // 32).T @ [1, 2]
+    told = lime.explain(
+        classifier, images.images[:1], [1], segments=[segments], num_samples=20, bf16=True
+    )
+    answers(lime.heatmap(told[0], 1))
+    around = lime.draw(classifier, image, num_samples=20, hide_color="blur")
+    lime.refit(around, [0, 1])
+    game = shapley.superpixel_game(classifier, image, 1, segments, torch.zeros(3, 1, 1), logit=True)
+    for values in (shapley.exact(game, 4), shapley.sampled(game, 4, 2), shapley.kernel(game, 4)):
+        answers(values)
+
+
+def test_measures(card, images):
+    classifier = on_card()
+    heat = explain("centre", classifier, images.images, CLASSES)
+    task = (classifier, images.images, CLASSES, heat)
+    values = faithfulness.score(*task, images.masks, steps=3, road_shares=[0.3])
+    for value in values.values():
+        answers(value)
+    sensitivity = faithfulness.max_sensitivity(
+        lambda x: explain("gradcam", classifier, x, CLASSES), images.images, tries=1
+    )
+    answers(sensitivity)
+
+
+def test_the_cascade_forgets_the_same_on_either_side(images):
+    def weights():
+        steps = sanity.cascade(
+            models.build("shapes_vit", tuple("abc"), 64).to(models.best_device())
+        )
+        return [
+            (name, step.device.type, [p.detach().cpu() for p in step.network.parameters()])
+            for name, step in steps
+        ]
+
+    here = weights()
+    with plugged_in():
+        there = weights()
+    assert {device for _, device, _ in there} == {"cuda"}
+    for (name, _, a), (same, _, b) in zip(here, there, strict=True):
+        assert name == same
+        torch.testing.assert_close(a, b)
+
+
+def test_layers_are_recorded_edited_and_dissected(card, images):
+    for name in ("shapes_net", "shapes_vit"):
+        classifier = on_card(name)
+        stages = classifier.architecture.stages
+        answers(classifier.logits(images.images))
+        answers(nets.activations(classifier, stages[0], images.images))
+        for means in nets.unit_means(classifier, stages, images.images).values():
+            answers(means)
+        nets.receptive_field(classifier, stages[0])
+        assert answers(top_of(classifier, images)).shape == (2, 3, 64, 64)
+        with nets.edited(classifier, stages[0], lambda output: output * 0):
+            classifier.logits(images.images)
+        with nets.record(classifier, stages[-1], "leaf") as seen:
+            classifier.network(classifier.preprocess(images.images)).sum().backward()
+        assert seen[stages[-1]].grad.is_cuda
+        found = netdissect.dissect(classifier, stages, images)
+        answers(found[stages[0]].iou)
+        with netdissect.ablated(classifier, stages[0], [1, 2]):
+            classifier.logits(images.images)
+        clip.unit_activations(classifier, stages[:1], images.images)
+
+
+def top_of(classifier, images):
+    top_images = explorers.most_exciting(classifier, images.images, 2)
+    return top_images(classifier.architecture.stages[0], 0)[0]
+
+
+def test_explorers_draw_their_first_picture(card, images, tmp_root):
+    classifier = on_card()
+    explorers.feature_maps(classifier, images.images).still()
+    explorers.cam(classifier, images.images).still()
+    explorers.lime(classifier, images.images, num_samples=10).still()
+
+
+def test_a_network_is_trained_kept_and_found_again(card, tiny_profile, tmp_path):
+    profile = profiles.load("quick", dataset="shapes", model="shapes_net", start="random")
+    vars(profile.images).update(train=40, validation=20)
+    recipe = training.recipe_of(
+        profile, epochs=2, batch_size=20, sizes=(32, 64), shift=2, label_smoothing=0.1
+    )
+    for layers in ("all", "last"):
+        task = profile, replace(recipe, layers=layers), "random"
+        first, _ = training.untrained(profile)
+        assert first.device == card
+        training.fit_or_load(first, *task)
+        second, _ = training.untrained(profile)
+        training.fit_or_load(second, *task)
+        for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True):
+            assert a.is_cuda and b.is_cuda and torch.equal(a, b)
+
+
+def test_networks_of_every_family_answer_there_as_here(images):
+    for name in ("resnet18", "densenet121", "squeezenet1_0"):
+        here = models.build(name, tuple("abc"), 64)
+        expected = here.logits(images.images)
+        with plugged_in():
+            there = on_card(name)
+            torch.testing.assert_close(there.logits(images.images), expected, atol=1e-3, rtol=1e-3)
+            answers(explain("ablationcam", there, images.images[:1], CLASSES[:1]))
+
+
+def test_clip_sees_there_what_it_sees_here(images, tiny_clip):  # noqa: F811
+    expected = clip.Encoder(tiny_clip[0]).images(images.images)
+    shutil.rmtree(files.data_folder() / "cache")
+    with plugged_in():
+        encoder = clip.Encoder(tiny_clip[0])
+        found = answers(encoder.images(images.images))
+        table = clip.images_by_words(found, answers(encoder.words(("dog", "red", "sky"))))
+    torch.testing.assert_close(found, expected)
+    assert table.shape == (3, 3)
+
+
+def test_what_a_call_costs_is_measured_on_the_card(card):
+    assert costs.measure(lambda: 1)[0] == 1
+
+
+# ---- the cells of the notebooks ----------------------------------------------------------------
+
+NOTEBOOKS = sorted((files.ROOT / "notebooks").glob("*.ipynb"))
+ROOMS = {"course", "dissect", "measure", "explain", "nets", "data", "run"}
+
+
+def rooms_of(path):
+    """Return the rooms that the cells of a notebook import from."""
+    cells = nbformat.read(path, 4).cells
+    source = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    direct = re.findall(r"(?:from|import) helpers\.(\w+)", source)
+    named = ", ".join(re.findall(r"from helpers import (.*)", source))
+    return (set(direct) | set(re.findall(r"\w+", named))) & ROOMS
+
+
+def test_the_notebooks_go_into_all_rooms():
+    assert set().union(*map(rooms_of, NOTEBOOKS)) == ROOMS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
+def test_the_cells_of_a_notebook_keep_the_rules_and_no_helper_draws_the_reader_s_numbers(path):
+    own_images.checkpoint(3, "perfect")  # trained here
+    with second_device.card(), untouched.watched() as watched:
+        own_images.run(path.name[:2])
+    assert not watched.touched
+    assert watched.rooms >= rooms_of(path)

@@ -60,7 +60,8 @@ class Encoder:
         else:
             raise unknown("CLIP encoder", self.name, [*ENCODERS, "local-dir:PATH"])
         try:
-            network = open_clip.create_model(source, device=best_device(), **weights)
+            with torch.random.fork_rng(devices=[]):  # it draws weights before it reads them
+                network = open_clip.create_model(source, **weights).to(best_device())
             return network.eval(), open_clip.get_tokenizer(source)
         except Exception as error:  # open_clip raises many kinds
             raise WorkbookError(

@@ -102,7 +102,7 @@ def _by_captum(
 ) -> Tensor:
     everyone, nobody = torch.ones(1, k), torch.zeros(1, k)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return method.attribute(
             everyone, nobody, n_samples=n_samples, perturbations_per_eval=at_once
         )[0].float()

@@ -49,13 +49,14 @@ def cascade(
             )
         depths.append(inside[0])
     for name, depth in zip(layers, depths, strict=True):
-        step = replace(classifier, network=deepcopy(classifier.network))
+        # On the CPU, whose random numbers are the same whatever the classifier runs on.
+        step = replace(classifier, network=deepcopy(classifier.network).cpu())
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             # From the top, so that what was random before gets the same weights again.
             for _, module in reversed(_owners(step.network)[depth:]):
                 randomise(module)
-        yield name, step
+        yield name, step.to(classifier.device)
 
 
 def randomise(module: nn.Module) -> None:
