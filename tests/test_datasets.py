@@ -557,6 +557,11 @@ def test_the_official_archive_is_read(official, name):
     assert len(data.load(name, "train", 12)) == 12
 
 
+def test_the_classes_of_cifar10_are_known_without_its_archive(monkeypatch):
+    monkeypatch.delattr(assets, "fetch")
+    assert data.class_names("cifar10")[-1] == "truck"
+
+
 class Malicious:
     def __init__(self, path):
         self.path = path
@@ -646,6 +651,7 @@ def test_the_mirror_s_cifar10_is_complete_and_shows_its_note():
     assert torch.bincount(test.labels).tolist() == [1000] * 10
     assert test.class_names[0] == "airplane"
     assert test.class_names[9] == "truck"
+    assert data.class_names("cifar10") == test.class_names
     assert "lossily compressed" in test.note
     assert len(data.load("cifar10", "validation", 100)) == 100
 

@@ -11,6 +11,10 @@ from helpers.data import assets, folders
 from helpers.data.images import ImageSet
 from helpers.run.errors import WorkbookError
 
+CLASSES = (  # of CIFAR-10
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
 # Per variant: folder in the archive, training files, test file, keys of labels and of names.
 _ARCHIVES = {
     "cifar10": (
