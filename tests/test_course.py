@@ -217,7 +217,8 @@ def test_nbgrader_gives_a_point_for_each_solved_exercise(tmp_path):
     edition = read(student.make(course, [tmp_path / path.name]) / path.name)
     solved = read(course / "source" / student.ASSIGNMENT / path.name)
     cheat = deepcopy(edition)
-    graded(cheat, "solution")["answer-2-1"].source = graded(solved, "solution")["answer-2-1"].source
+    # The first one is not solved, which is an error in the middle of the notebook.
+    graded(cheat, "solution")["answer-2-2"].source = graded(solved, "solution")["answer-2-2"].source
     for check in graded(cheat, "grade").values():
         check.source = "print('correct.')"
     for name, book in {"all": solved, "half": cheat}.items():
@@ -225,7 +226,10 @@ def test_nbgrader_gives_a_point_for_each_solved_exercise(tmp_path):
         nbformat.write(book, folder / path.name)
     grade = [sys.executable, "-m", "nbgrader"]
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in (["autograde", student.ASSIGNMENT], ["export"]):
+    for command in (
+        ["autograde", student.ASSIGNMENT, "--notebook", "02_*"], ["export"],
+        ["generate_feedback", student.ASSIGNMENT],
+    ):  # fmt: skip
         done = subprocess.run([*grade, *command], cwd=course, env=os.environ | {"PATH": programs},
                               capture_output=True, text=True, check=False)  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -233,6 +237,9 @@ def test_nbgrader_gives_a_point_for_each_solved_exercise(tmp_path):
     column = rows[0].index
     scores = {row[column("student_id")]: row[column("raw_score")] for row in rows[1:]}
     assert scores == {"all": "2.0", "half": "1.0"}
+    for name in scores:
+        page = course / "feedback" / name / student.ASSIGNMENT / "02_filters.html"
+        assert "is not right yet" in page.read_text() if name == "half" else page.exists()
 
 
 def test_the_instructors_page_names_what_exists():

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from helpers.course import checks
 from helpers.data import assets
 from helpers.run import errors, profiles
 from helpers.run.errors import WorkbookError
@@ -191,6 +192,41 @@ def test_the_pages_say_how_to_make_a_mirror():
     for text in (INSTRUCTORS, (ROOT / "data" / "README.md").read_text(encoding="utf-8")):
         assert "make mirror" in text and "WORKBOOK_MIRROR" in text
     assert re.search(r"^mirror:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_a_notebook_can_be_graded_cell_by_cell_without_nbgrader(tmp_path):
+    """As the page says, with nbval: a line for each cell, and the words of the checker."""
+    right = "from helpers.course import checks\ndef iou(a, b):\n    return 1"
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in (right, "checks.iou(iou)")],
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
+    )
+    assert hasattr(checks, "iou")
+    nbformat.write(book, tmp_path / "01_student.ipynb")
+    asked = re.search(r"WORKBOOK_PROFILE=quick pytest (.+) \S+\.ipynb", INSTRUCTORS)[1]
+    done = command("-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path,
+                   *asked.split(), tmp_path / "01_student.ipynb")  # fmt: skip
+    assert re.search(r"Cell 0 PASSED", done.stdout), done.stdout
+    assert re.search(r"Cell 1 FAILED", done.stdout)
+    assert "is not right yet" in done.stdout
+
+
+def test_cleaning_keeps_downloads_checkpoints_and_the_committed_figures():
+    done = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True,
+                          check=True)  # fmt: skip
+    removed = done.stdout.split()[2:]
+    assert "build" in removed
+    assert not [each for each in removed if each.startswith("data") or each == "figures/laptop"]
+
+
+def test_the_cells_for_colab_keep_what_the_first_cell_of_a_notebook_keeps():
+    """test_colab.py runs that cell in a simulated Colab."""
+    setup = nbformat.read(NOTEBOOKS[0], 4).cells
+    (setup,) = (cell.source for cell in setup if "setup" in cell.metadata.get("tags", []))
+    kept = re.search(r"pip list --format=freeze .+ > keep\.txt", setup)[0]
+    line = re.search(r"^!cd look-inside && pip list .*$", README, re.MULTILINE)[0]
+    assert kept in line and "pip install -q -c keep.txt -e" in line
+    assert "pip install -q -c keep.txt -e" in setup
 
 
 def test_exercises_do_not_depend_on_the_profile():
