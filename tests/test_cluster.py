@@ -17,7 +17,7 @@ from helpers.run.errors import WorkbookError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
-PROGRAMS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "sacct", "which")
+PROGRAMS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo", "sacct")
 NAMES = ("01_train", "02_filters", "11_text")
 
 
@@ -87,7 +87,7 @@ def test_jobs_of_a_runner_that_was_killed_are_waited_for_and_count(project):
 @pytest.fixture
 def asked(tmp_path):
     """Return a function that starts a run, and returns the options of sbatch by notebook."""
-    project = small(tmp_path / "project", ("which",))
+    project = small(tmp_path / "project", ())
     for name in ("sbatch", "squeue", "sacct", "sinfo", "scontrol"):
         tool = project.folder / "tools" / name
         note = f'echo "$@" >> {project.folder}/asked.txt; exit 1' if name == "sbatch" else ""

@@ -208,7 +208,8 @@ class Project:
         (self.folder / "scripts" / "train.py").write_text(TRAIN)
         for name in ("fail.txt", "wait.txt", "started.txt", "trained.txt"):
             (self.folder / name).write_text("")
-        for tool in ("make", "bash", "sh", *programs):
+        # Snakemake's plugin for SLURM asks `which`, even where it is not used.
+        for tool in ("make", "bash", "sh", "which", *programs):
             (self.folder / "tools" / tool).symlink_to(shutil.which(tool))
         for name in names:
             own = '\nWORDS = "a"' if name == "05_failures" else ""
