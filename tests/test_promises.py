@@ -21,6 +21,7 @@ from helpers.run.errors import WorkbookError
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INSTRUCTORS = (ROOT / "docs" / "instructors.md").read_text(encoding="utf-8")
+DATA = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOURCES = [
@@ -185,11 +186,23 @@ def test_every_tool_in_the_credits_is_used():
         assert tool.lower() in needed, tool
 
 
+def test_six_tables_of_labels_have_no_public_address():
+    tables = [entry for name, entry in assets.catalogue().items() if name.startswith("published")]
+    assert "Six tables of unit labels" in words(DATA)
+    assert sum(entry["urls"] == [] for entry in tables) == 6 < len(tables)
+
+
+def test_notebooks_with_networks_of_their_own_ask_whether_to_train():
+    told = re.search(r"`TRAIN = True` notebooks ((?:\d+,? (?:and )?)+)", words(DATA))[1]
+    asking = [path.stem[:2] for path in NOTEBOOKS if '"TRAIN = False' in path.read_text()]
+    assert [f"{int(n):02}" for n in re.findall(r"\d+", told)] == asking
+
+
 # ---- for instructors ---------------------------------------------------------------------------
 
 
 def test_the_pages_say_how_to_make_a_mirror():
-    for text in (INSTRUCTORS, (ROOT / "data" / "README.md").read_text(encoding="utf-8")):
+    for text in (INSTRUCTORS, DATA):
         assert "make mirror" in text and "WORKBOOK_MIRROR" in text
     assert re.search(r"^mirror:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
