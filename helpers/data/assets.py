@@ -31,24 +31,14 @@ _TIMEOUT = 30  # seconds without a byte before a download gives up
 
 @dataclass(frozen=True)
 class Asset:
-    """A verified local file and where it comes from.
+    """A verified local file and where it comes from."""
 
-    Attributes:
-        name: its table in ``assets.toml`` or ``mirror.toml``.
-        path: the file; read it, never write to it.
-        licence: under which it may be used.
-        citation: whom to credit.
-        format: ``"original"``, or the format that a mirror declares, such as
-            ``"class-folders"``.
-        note: how the file differs from the original, in words; empty if it does not.
-    """
-
-    name: str
-    path: Path
-    licence: str = ""
-    citation: str = ""
-    format: str = "original"
-    note: str = ""
+    name: str  # its table in assets.toml or mirror.toml
+    path: Path  # read the file, never write to it
+    licence: str = ""  # under which it may be used
+    citation: str = ""  # whom to credit
+    format: str = "original"  # or what a mirror declares, such as "class-folders"
+    note: str = ""  # how the file differs from the original, in words
 
 
 def catalogue() -> dict[str, dict]:

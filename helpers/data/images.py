@@ -17,31 +17,19 @@ class ImageSet:
     """N labelled colour images of one size, and what is known about them.
 
     Index it like an array to get a smaller set: ``test[:10]``, ``test[test.labels == 3]``.
-
-    Attributes:
-        name: the data set, such as ``"cifar10"``.
-        split: ``"train"``, ``"validation"`` or ``"test"``.
-        pixels: uint8 [N, 3, H, W], RGB in 0..255; compact storage, see :attr:`images`.
-        labels: int64 [N], indices into ``class_names``.
-        class_names: one name per class.
-        ids: one stable name per image, from which it can be found again.
-        masks: bool [N, H, W], True on the visible object; None where nobody drew it.
-        concepts: per category an int8 [N, H, W] map of indices into ``concept_names``,
-            -1 where the category has nothing to say. Empty where there are no pixel labels.
-        concept_names: per category the names that the maps point to.
-        note: where the images differ from the original data, in words; empty if they do not.
     """
 
-    name: str
-    split: str
-    pixels: Tensor
-    labels: Tensor
+    name: str  # of the data set, such as "cifar10"
+    split: str  # "train", "validation" or "test"
+    pixels: Tensor  # uint8 [N, 3, H, W], RGB in 0..255; compact storage, see `images`
+    labels: Tensor  # int64 [N], indices into class_names
     class_names: tuple[str, ...]
-    ids: tuple[str, ...]
-    masks: Tensor | None = None
+    ids: tuple[str, ...]  # a stable name for each image, from which it can be found again
+    masks: Tensor | None = None  # bool [N, H, W], True on the visible object; None if nobody drew it
+    # Per category an int8 [N, H, W] map of indices into its names, -1 where it has nothing to say.
     concepts: dict[str, Tensor] = field(default_factory=dict)
     concept_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # where the images differ from the original data, in words
 
     def __post_init__(self) -> None:
         n = len(self.pixels)
