@@ -25,7 +25,7 @@ class ImageSet:
     labels: Tensor  # int64 [N], indices into class_names
     class_names: tuple[str, ...]
     ids: tuple[str, ...]  # a stable name for each image, from which it can be found again
-    masks: Tensor | None = None  # bool [N, H, W], True on the visible object; None if nobody drew it
+    masks: Tensor | None = None  # bool [N, H, W], True on the object; None if nobody drew it
     # Per category an int8 [N, H, W] map of indices into its names, -1 where it has nothing to say.
     concepts: dict[str, Tensor] = field(default_factory=dict)
     concept_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
