@@ -35,9 +35,7 @@ class LimeImageExplainer:
     * Superpixels are numbered 0 to k-1 whatever the segmentation calls them.
     * One seed governs segmentation and sampling, and each explanation begins with it anew.
 
-    Attributes:
-        kernel_width, kernel, verbose, feature_selection: see :func:`refit`.
-        seed, bf16: see :func:`draw`.
+    Its fields are arguments of :func:`draw` (``seed``, ``bf16``) and :func:`refit`.
     """
 
     kernel_width: float = 0.25
@@ -93,20 +91,17 @@ def explain(
     """Explain one class of each image with LIME, giving every superpixel a weight.
 
     Args:
-        images: float [N, 3, H, W] in [0, 1].
-        classes: int [N], the class index to explain for each image.
+        images, classes: float [N, 3, H, W] in [0, 1], and int [N], the class index for each.
         segments: int [N, H, W], the superpixels; :func:`.segments.segment` if None.
         bf16, feature_selection, parameters: of :func:`draw` (``num_samples``, ``seed``,
             ``hide_color`` in [0, 1], …) and :func:`refit` (``kernel_width``, …).
 
     Returns:
-        one explanation per image, whose only class is the one asked for and whose ``score`` is
-        the weighted R^2 of the local fit; read them with :func:`weights`, :func:`heatmap` and
-        :func:`mask`.
+        one explanation per image, of the class asked for, whose ``score`` is the weighted R^2 of
+        the local fit; read them with :func:`weights`, :func:`heatmap` and :func:`mask`.
 
     Raises:
-        WorkbookError: images, classes and segments of different number, fewer than four
-            superpixels, or a class out of range.
+        WorkbookError: these differ in number; fewer than four superpixels; a class out of range.
     """
     classes = torch.as_tensor(classes).tolist()
     segments = [None] * len(images) if segments is None else list(segments)

@@ -90,8 +90,7 @@ def refit(
         classes: class indices, one or several.
         num_samples: use the first of the states only.
         num_features: superpixels with a weight, at most.
-        kernel_width: of the proximity kernel sqrt(exp(-d^2 / width^2)).
-        kernel: another function of distances and ``kernel_width``.
+        kernel, kernel_width: of the proximity: sqrt(exp(-d^2 / width^2)), or another function.
         distance_metric: between states, as in ``sklearn.metrics``.
         model_regressor: a scikit-learn regressor with ``coef_``; ridge regression if None.
         feature_selection: the library's; ``"none"`` gives every superpixel a weight, ``"auto"``
@@ -128,8 +127,8 @@ class _Base(LimeBase):
     ) -> np.ndarray:
         """Choose the features that one after the other raise the weighted R^2 most, int [m].
 
-        The library fits a regression for each candidate of each step. Here the columns are made
-        orthogonal to those chosen: what a candidate adds is its squared correlation with the rest.
+        The library fits a regression for each candidate. Here columns are made orthogonal to those
+        chosen: what a candidate adds is its squared correlation with the rest.
         """
         root = np.sqrt(weights)
         x = (data - np.average(data, axis=0, weights=weights)) * root[:, None]

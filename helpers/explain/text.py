@@ -73,24 +73,22 @@ def explain(
         classifier: has ``predict_proba``: texts in, probabilities [N, K] out.
         documents, classes: N texts, and N class indices.
         num_samples: texts with hidden words per document, the whole document among them.
-        seed: of the samples.
 
     Raises:
-        WorkbookError: documents and classes of different number, a class that is not there, or
-            a document without words.
+        WorkbookError: these differ in number, a class is not there, a document has no words.
     """
     if len(documents) != len(classes):
         raise WorkbookError(
             f"{len(documents)} documents need as many classes, not {len(classes)}: give one each"
         )
-    found, n_classes = [], len(classifier.classes_)
+    found, last = [], len(classifier.classes_) - 1
     pairs = zip(documents, map(int, classes), strict=True)
     for document, c in tqdm(pairs, "LIME", len(documents), disable=not progress_bar):
         if not words(document):
             raise WorkbookError("a document without words cannot be explained: leave it out")
-        if not 0 <= c < n_classes:
+        if not 0 <= c <= last:
             raise WorkbookError(
-                f"class index {c} is out of range: this classifier has classes 0 to {n_classes - 1}"
+                f"class index {c} is out of range: this classifier has classes 0 to {last}"
             )
         explainer = LimeTextExplainer(feature_selection="none", random_state=seed)
         told = explainer.explain_instance(

@@ -21,9 +21,7 @@ class Parts:
     computed once per image. A network that cannot be traced, or whose tail does not give its own
     logits, is run whole, the layer's output being replaced.
 
-    Args:
-        network: in eval mode; maps images [N, 3, H, W] to logits [N, K].
-        layer: the name of a layer, or the layer itself.
+    The network is in eval mode, and maps images [N, 3, H, W] to logits [N, K].
 
     Raises:
         WorkbookError: unknown layer, or one that is called several times in one pass.

@@ -37,8 +37,7 @@ def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
     """Run a call, and return its result and its cost.
 
     Memory is the GPU's where there is one, else the resident memory of this process, looked at
-    every two milliseconds: right to a few MiB, enough to compare methods. What earlier calls
-    have freed is given back to the system first.
+    every two milliseconds: right to a few MiB. What was freed before is given back first.
     """
     gc.collect()
     before = _processor_time_of_others()

@@ -116,10 +116,9 @@ def table(
     ``<prefix>/Grad-CAMpp/mean-IoU``; words, and cells without a number, stay in the table only.
 
     Args:
-        name, frame, specs: as for :func:`record_table`; the numbers are printed likewise.
+        name, frame, specs: as for :func:`record_table`; ``context`` as for :func:`record`.
         prefix: what the numbers' names begin with; the table's name if it is not given.
         key: the column that names the rows; the first if it is not given.
-        context: as for :func:`record`, for all numbers of the table.
 
     Raises:
         WorkbookError: the table has no column ``key``.
