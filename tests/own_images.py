@@ -10,6 +10,7 @@ import ast
 import io
 import json
 import re
+import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -35,6 +36,7 @@ NETWORKS = (
     "blind",  # never says the second class, so that it is never right on it
     "wrong",  # takes every class for the next one, so that it is never right
 )
+SLIP = "slip"  # one mistake: a single test image lies in the folder of another class
 NAMES = (
     "sea lion", "cat_2", "Löwe", "red fox", "owl", "bee",
     "ant", "cow", "dog", "elk", "fish", "goat",
@@ -46,14 +48,14 @@ SMALL = {
     "images": {"probe": 40, "judged": 20},
     "text_lime": {"samples": 60, "scored": 6, "traced": 3, "seeds": 2, "sizes": [20, 50]},
     "trust": {
-        "images": 6, "samples": 40, "steps": 4, "road_shares": [0.3], "sensitivity_images": 3,
-        "sensitivity_tries": 2, "sanity_images": 3, "shapley_images": 3, "superpixels": 6,
-        "orders": 4, "ten_samples": 30,
+        "images": 4, "samples": 20, "steps": 3, "road_shares": [0.3], "sensitivity_images": 2,
+        "sensitivity_tries": 1, "sanity_images": 2, "shapley_images": 1, "superpixels": 9,
+        "orders": 2, "ten_samples": 20,
     },
     "dissection": {"probe": 100},
     "agreement": {"images": 8, "samples": 40, "many_samples": 30, "random": 20, "random_many": 10},
     "lime": {
-        "samples": 40, "cifar_samples": 40, "seeds": 3, "many": 40, "few": 20, "plain": 6,
+        "samples": 20, "cifar_samples": 20, "seeds": 2, "many": 20, "few": 10, "plain": 3,
     },
 }  # fmt: skip
 SMALL_LAB = {"images": {"test": 40, "probe": 60, "judged": 20}}
@@ -98,8 +100,19 @@ def _kept() -> tempfile.TemporaryDirectory:
 
 
 @cache
-def folder(classes: int) -> Path:
+def folder(classes: int, network: str = "perfect") -> Path:
     """Return a painted folder with so many classes; it is painted once."""
+    if network != SLIP:
+        return _painted(classes)
+    root = Path(_kept().name) / f"{classes}-classes-slip"
+    shutil.copytree(_painted(classes), root)
+    first, second, *_ = sorted((root / "test").iterdir())
+    shutil.copy(first / "00.png", second / "00.png")
+    return root
+
+
+@cache
+def _painted(classes: int) -> Path:
     return paint(Path(_kept().name) / f"{classes}-classes", classes)
 
 
@@ -125,7 +138,8 @@ def _weights(classes: int) -> dict[str, torch.Tensor]:
 def checkpoint(classes: int, network: str) -> Path:
     """Write a network where the notebooks look for it; return the folder for WORKBOOK_DATA."""
     data_folder = Path(_kept().name) / f"{classes}-{network}"
-    profile = _small_profile("quick", dataset=f"folder:{folder(classes)}", start="random")
+    dataset = f"folder:{folder(classes, network)}"
+    profile = _small_profile("quick", dataset=dataset, start="random")
     recipes = {
         "all": training.recipe_of(profile),
         "last": training.recipe_of(profile, layers="last", **vars(profile.last_layer)),
@@ -149,7 +163,7 @@ def run(notebook: str, *, classes: int = 3, network: str = "perfect", dataset: s
     Args:
         notebook: what its file name begins with, such as ``"04"``.
         classes: of the folder, one of :data:`CLASSES`.
-        network: one of :data:`NETWORKS`.
+        network: one of :data:`NETWORKS`, or :data:`SLIP`.
         dataset: another data set instead of the folder; its classifier is then trained.
 
     Returns:
@@ -178,7 +192,7 @@ def run(notebook: str, *, classes: int = 3, network: str = "perfect", dataset: s
                 plt.close("all")
             if "parameters" in tags:
                 names["PROFILE"], names["START"] = "quick", "random"
-                names["DATASET"] = dataset or f"folder:{folder(classes)}"
+                names["DATASET"] = dataset or f"folder:{folder(classes, network)}"
     book = results._run["book"]
     made = drawn | {*book["tables"], *book["numbers"]}
     made |= {f"{name}/low" for name, entry in book["numbers"].items() if "low" in entry}
