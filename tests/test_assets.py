@@ -378,6 +378,7 @@ def test_every_asset_is_listed_completely(name):
     entry = assets.catalogue()[name]
     for key in ("licence", "citation", "used_by"):
         assert entry[key].strip()
+    assert set(entry["profiles"]) <= {"laptop", "full"}, "quick needs no network"
     if "torchvision" in entry:
         assert get_weight(entry["torchvision"]).url.startswith("https://")
     else:
