@@ -6,6 +6,8 @@ The same files give the same zip, byte for byte. Weights, downloads and caches s
 whoever unpacks it can run every notebook.
 """
 
+import hashlib
+import json
 import re
 import sys
 import zipfile
@@ -62,6 +64,26 @@ def report_of(profile: str) -> Path:
     raise WorkbookError(f"there is no report of profile {profile}: make report PROFILE={profile}")
 
 
+def parameters_of(profile: str) -> list[Path]:
+    """Return the LIME parameters that the run of a profile wrote, or none if it wrote none.
+
+    Raises:
+        WorkbookError: the file is not what that run recorded.
+    """
+    run = files.ROOT / "figures" / profile
+    path, book = run / "explain_params.pkl", run / "results" / "06_lime.json"
+    if not path.exists():
+        return []
+    numbers = json.loads(book.read_text())["numbers"] if book.exists() else {}
+    made = numbers.get("handin/fingerprint", {}).get("value")
+    if made != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise WorkbookError(
+            f"{path.name} in figures/{profile} is not what the run of the report made: remove "
+            f"figures/{profile}/results/06_lime.json and make run PROFILE={profile} again"
+        )
+    return [path]
+
+
 def contents() -> dict[str, Path]:
     """Return every file of the zip by its name there.
 
@@ -79,10 +101,7 @@ def contents() -> dict[str, Path]:
         if path.is_file() and "__pycache__" not in path.parts and path.name[0] != "."
     }
     packed["report/report.pdf"] = report_of(profile)
-    parameters = root / "data" / "handin" / "explain_params.pkl"
-    if parameters.exists():
-        packed["explain_params.pkl"] = parameters
-    return packed
+    return packed | {path.name: path for path in parameters_of(profile)}
 
 
 def pack(target: Path) -> dict[str, Path]:

@@ -1,6 +1,8 @@
 """What is handed out and handed in: the student edition, its grading, and the submission zip."""
 
 import ast
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -278,13 +280,26 @@ def project(tmp_root):
             "profile": "laptop", "code_hash": submission.code_hash(notebook)
         }  # fmt: skip
         nbformat.write(notebook, path)
-    for name in ("build/laptop/report.pdf", "data/handin/explain_params.pkl", "data/cache/x.zip",
+    for name in ("build/laptop/report.pdf", "data/cache/x.zip",
                  "data/checkpoints/net.pt", "helpers/__pycache__/x.pyc", "helpers/.DS_Store",
                  "notebooks/Untitled.ipynb", "notebooks/keep.txt", "build/a.ipynb",
                  "figures/laptop/99_gallery.png", "report/report.log", ".env"):  # fmt: skip
         (tmp_root / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_root / name).write_bytes(b"stand-in for " + name.encode())
+    hand_in(tmp_root, "laptop")
     return tmp_root
+
+
+def hand_in(project, profile):
+    """Write LIME parameters as the run of a profile does; return the file."""
+    run = project / "figures" / profile
+    (run / "results").mkdir(parents=True, exist_ok=True)
+    path, content = run / "explain_params.pkl", f"parameters of {profile}".encode()
+    path.write_bytes(content)
+    made = {"value": hashlib.sha256(content).hexdigest(), "notebook": "06_lime"}
+    book = {"notebooks": {}, "numbers": {"handin/fingerprint": made}, "tables": {}}
+    (run / "results" / "06_lime.json").write_text(json.dumps(book))
+    return path
 
 
 def names_in(path):
@@ -399,6 +414,36 @@ def test_the_report_is_that_of_the_notebooks(project, one_line):
     one_line(error, "profile full", "make report PROFILE=full")
 
 
+def test_the_parameters_are_those_of_the_run_that_the_report_is_of(project):
+    """After PROFILE=full the zip has the parameters of full, and not those of laptop."""
+    relabel(project, "full", NOTEBOOKS)
+    (project / "build" / "full").mkdir()
+    (project / "build" / "full" / "report.pdf").write_bytes(b"report of full")
+    submission.pack(project / "s.zip")
+    assert "explain_params.pkl" not in names_in(project / "s.zip"), "full has not made any yet"
+    hand_in(project, "full")
+    submission.pack(project / "s.zip")
+    with zipfile.ZipFile(project / "s.zip") as archive:
+        packed = archive.read(f"{submission.TOP}/explain_params.pkl")
+        assert archive.read(f"{submission.TOP}/report/report.pdf") == b"report of full"
+    assert packed == b"parameters of full"
+
+
+@pytest.mark.parametrize("fault", ["of another run", "results without a word", "no results"])
+def test_parameters_that_the_run_has_not_recorded_are_refused(project, fault, one_line):
+    results = project / "figures" / "laptop" / "results" / "06_lime.json"
+    if fault == "of another run":
+        shutil.copy(hand_in(project, "full"), project / "figures" / "laptop")
+    elif fault == "no results":
+        results.unlink()
+    else:
+        results.write_text('{"notebooks": {}, "numbers": {}, "tables": {}}')
+    with pytest.raises(WorkbookError) as error:
+        submission.pack(project / "s.zip")
+    one_line(error, "explain_params.pkl in figures/laptop", "results/06_lime.json", "make run")
+    assert not (project / "s.zip").exists()
+
+
 def test_a_zip_that_is_too_large_is_not_written(project, monkeypatch, one_line):
     monkeypatch.setattr(submission, "LARGEST", 1_000_000)
     noise = os.urandom(1_100_000)
@@ -410,7 +455,7 @@ def test_a_zip_that_is_too_large_is_not_written(project, monkeypatch, one_line):
 
 
 def test_without_lime_parameters_the_zip_is_made_and_says_so(project, monkeypatch, capsys):
-    (project / "data" / "handin" / "explain_params.pkl").unlink()
+    (project / "figures" / "laptop" / "explain_params.pkl").unlink()
     monkeypatch.setattr(sys, "argv", ["submission.py", str(project / "s.zip")])
     assert submission.main() == 0
     assert "no explain_params.pkl: notebook 6 writes it" in capsys.readouterr().out
