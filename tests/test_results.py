@@ -14,7 +14,7 @@ import torch
 
 from helpers.run import figures, files, profiles, results
 from helpers.run.errors import WorkbookError
-from helpers.run.estimates import Estimate
+from helpers.run.results import Estimate
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from helpers.run.errors import WorkbookError
-from helpers.run.estimates import CONFIDENCE, Estimate
+from helpers.run.results import CONFIDENCE, Estimate
 
 _UNKNOWN = Estimate(np.nan, np.nan, np.nan, 0)
 
