@@ -1,6 +1,7 @@
 """What all tests share: no network, no mirror unless asked for, and files only in tmp folders."""
 
 import os
+import pickle
 import socket
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # one of those that pytest -n starts, or None
@@ -16,7 +17,7 @@ from helpers.run import files, profiles, results
 MIRROR = os.environ.get("WORKBOOK_MIRROR")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # Files that take minutes. They begin, so that at the end no worker waits for another.
-LONGEST = ("test_lime_handin", "test_course", "test_colab", "test_widgets", "test_site")
+LONGEST = ("test_scoreboard", "test_course", "test_colab", "test_widgets", "test_site")
 
 if WORKER:
     torch.set_num_threads(1)
@@ -102,3 +103,16 @@ def one_line():
             assert word in message, f"{word!r} is not in: {message}"
 
     return check
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return a function that writes an object, or raw bytes, as explain_params.pkl."""
+
+    def write(content, protocol=pickle.DEFAULT_PROTOCOL):
+        path = tmp_path / "explain_params.pkl"
+        raw = isinstance(content, bytes)
+        path.write_bytes(content if raw else pickle.dumps(content, protocol))
+        return path
+
+    return write

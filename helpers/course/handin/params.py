@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 import reprlib
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from numbers import Integral, Real
+from functools import partial
 
 import numpy as np
 from lime.wrappers.scikit_image import SegmentationAlgorithm
+from sklearn.metrics import pairwise_distances
 
-from helpers.course.handin.unpickle import REGRESSORS, is_plain
+from helpers.course.handin.admitted import DISTANCES, REGRESSORS, is_plain
 from helpers.data.imagenet import TEN
 from helpers.explain.segments import METHODS
 
@@ -19,14 +22,12 @@ KEYS = tuple(name.split("_", 2)[2] for name in TEN)
 
 FORBIDDEN = ("image", "classifier_fn")
 
-_METRICS = (
-    "cosine", "euclidean", "l2", "sqeuclidean", "manhattan", "l1", "cityblock", "chebyshev",
-    "minkowski", "hamming", "jaccard", "dice", "braycurtis", "canberra",
-)  # fmt: skip
-
 
 def validate(params: object) -> list[str]:
     """Return every fault of a hand-in, one readable line each; an empty list when it is good.
+
+    What the library's ``explain_instance`` accepts is good, if it is the same in another process:
+    made of plain values, superpixels, regressors and distances of the usual libraries.
 
     Args:
         params: a dictionary with exactly the keys :data:`KEYS`, each a dictionary of arguments
@@ -49,10 +50,7 @@ def validate(params: object) -> list[str]:
 
 def _argument_faults(arguments: Mapping) -> list[str]:
     faults = []
-    top = arguments.get("top_labels", 5)
     for name, value in arguments.items():
-        if name == "labels" and value is None and isinstance(top, Integral) and top > 0:
-            continue  # it is not looked at
         if name in FORBIDDEN:
             faults.append(f"{name} is given by the scoreboard: leave it out")
         elif name not in _ARGUMENTS:
@@ -61,6 +59,8 @@ def _argument_faults(arguments: Mapping) -> list[str]:
             )
         else:
             good, wanted = _ARGUMENTS[name]
+            if name == "labels" and not _is_nothing(arguments.get("top_labels", 5)):
+                good = is_plain  # it is not looked at
             if not good(value):
                 faults.append(f"{name} must be {wanted}, not {_short(value)}")
     return faults
@@ -68,46 +68,58 @@ def _argument_faults(arguments: Mapping) -> list[str]:
 
 # ---- what each argument may be -----------------------------------------------------------------
 
-
-def _whole(low: int, high: int, none: bool = False) -> Callable[[object], bool]:
-    """Return a check for whole numbers from ``low`` to ``high``; True and False are none."""
-
-    def check(value: object) -> bool:
-        if value is None:
-            return none
-        return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
-
-    return check
+# Any states will do: the whole image, as in every draw, and two more.
+_STATES = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [1, 0, 0, 0]])
 
 
-def _items(value: object) -> list:
-    """Return the items of a plain sequence, the first thousand and one; of others none."""
-    if isinstance(value, list | tuple | range) or (isinstance(value, np.ndarray) and value.ndim):
-        return list(value[:1001])
-    return []
+def _is_nothing(value: object) -> bool:
+    return not isinstance(value, np.ndarray) and is_plain(value) and not value
+
+
+def _is_whole(value: object, low: float = -np.inf) -> bool:
+    try:
+        return operator.index(value) >= low
+    except TypeError:
+        return False
 
 
 def _is_class_list(value: object) -> bool:
-    return 1 <= len(_items(value)) <= 1000 and all(map(_whole(0, 10**6), _items(value)))
-
-
-def _is_shade(value: object) -> bool:
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and 0 <= value <= 255
+    try:
+        return is_plain(value) and all(map(_is_whole, value))
+    except TypeError:  # there is nothing to go through
+        return False
 
 
 def _is_colour(value: object) -> bool:
-    items = _items(value)
-    return value is None or _is_shade(value) or (len(items) == 3 and all(map(_is_shade, items)))
+    """Say whether NumPy paints an image with it, which is what the library asks it to do."""
+    try:
+        shape = np.broadcast_shapes((1, 1, 3), np.shape(value))
+        if value is not None:
+            np.empty(shape, dtype=np.uint8)[:] = value
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return len(shape) == 3 and is_plain(value)
 
 
 def _is_segmentation(value: object) -> bool:
+    if isinstance(value, partial) and not value.args and is_plain(value.keywords):
+        value = value.func
     # Exactly this type: a subclass of one's own would not unpickle elsewhere.
-    return value is None or (
-        type(value) is SegmentationAlgorithm
-        and value.target_fn in METHODS.values()
-        and all(map(is_plain, value.target_params.values()))
-    )
+    if type(value) is SegmentationAlgorithm and is_plain(vars(value).get("target_params")):
+        value = vars(value).get("target_fn", "")
+    return value is None or any(value is function for function in METHODS.values())
+
+
+def _is_metric(value: object) -> bool:
+    if not isinstance(value, str) and not any(value is known for known in DISTANCES.values()):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = pairwise_distances(_STATES, _STATES[:1], metric=value)
+    except (TypeError, ValueError):
+        return False
+    return bool(np.isfinite(found).all())
 
 
 def _is_regressor(value: object) -> bool:
@@ -116,38 +128,42 @@ def _is_regressor(value: object) -> bool:
     )
 
 
+_PLAIN = (is_plain, "a plain value; it is not looked at")
+_POSITIVE = (partial(_is_whole, low=1), "a whole number from 1")
+
 _ARGUMENTS: dict[str, tuple[Callable[[object], bool], str]] = {
     "labels": (_is_class_list, "a list of class indices such as (1,)"),
     "hide_color": (_is_colour, "None, a number or three numbers from 0 to 255"),
-    "top_labels": (_whole(0, 1000, none=True), "None or a whole number from 0 to 1,000"),
-    "num_features": (_whole(1, 10**9), "a whole number from 1"),
-    "num_samples": (_whole(10, 10**5), "a whole number from 10 to 100,000"),
-    "batch_size": (_whole(1, 10**4, none=True), "None or a whole number from 1 to 10,000"),
+    "top_labels": (
+        lambda value: _is_nothing(value) or _is_whole(value), "None or a whole number",
+    ),
+    "num_features": _POSITIVE,
+    "num_samples": _POSITIVE,
+    "batch_size": _PLAIN,
     "segmentation_fn": (
         _is_segmentation,
-        "None or a SegmentationAlgorithm of lime.wrappers.scikit_image with quickshift, slic or "
-        "felzenszwalb and plain settings (nothing else unpickles elsewhere)",
+        "None or quickshift, slic or felzenszwalb, as a SegmentationAlgorithm of "
+        "lime.wrappers.scikit_image, with plain settings (nothing else unpickles elsewhere)",
     ),
     "distance_metric": (
-        lambda value: isinstance(value, str) and value in _METRICS,
-        "a metric of sklearn.metrics.pairwise_distances such as 'cosine'",
+        _is_metric, "a metric of sklearn.metrics.pairwise_distances such as 'cosine'",
     ),
     "model_regressor": (
         _is_regressor,
-        f"None or one of {', '.join(kind.__name__ for kind in REGRESSORS)} of "
-        "sklearn.linear_model, with plain settings",
+        f"None or one of {', '.join(kind.__name__ for kind in REGRESSORS)} of scikit-learn, "
+        "with plain settings",
     ),
-    "random_seed": (_whole(0, 2**32 - 1, none=True), "None or a whole number from 0"),
-    "progress_bar": (lambda value: isinstance(value, bool | np.bool_), "True or False"),
-}
+    "random_seed": _PLAIN,
+    "progress_bar": _PLAIN,
+}  # fmt: skip
 
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = _BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = 3
 
 
-def _near(name: object, known: Mapping | tuple) -> str:
-    near = get_close_matches(str(name)[:80], known, n=1, cutoff=0.6)
+def _near(name: object, known: Iterable[str]) -> str:
+    near = get_close_matches(name[:80], known, n=1) if isinstance(name, str) else []
     return f" (did you mean {near[0]}?)" if near else ""
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import pickle
 import time
-from multiprocessing import get_context
 from threading import RLock
 from typing import NamedTuple
 
@@ -16,12 +16,22 @@ from pebble import ProcessExpired, ProcessPool
 from torch import Tensor
 from tqdm import tqdm
 
+from helpers.course.handin.unpickle import set_limits
 from helpers.explain.lime import LimeImageExplainer, mask
 from helpers.nets.models import Classifier
 from helpers.run.errors import WorkbookError
 
 _START = 120  # seconds to import the workbook and load a model
+_MEMORY = 4 * 2**30  # bytes for explanations; the library's defaults take a twentieth
 _here: dict[str, object] = {}  # what the other process keeps from image to image
+
+# A forked process may not use threads, nor a GPU. A server that has only imported the workbook
+# may be forked, so that the next process after one that was stopped is there at once.
+if "forkserver" in multiprocessing.get_all_start_methods():
+    _CONTEXT = multiprocessing.get_context("forkserver")
+    _CONTEXT.set_forkserver_preload([__name__])
+else:
+    _CONTEXT = multiprocessing.get_context("spawn")
 
 
 class Answer(NamedTuple):
@@ -30,6 +40,7 @@ class Answer(NamedTuple):
     seconds: float
     mask: Tensor | None  # bool [H, W]; None where there is no explanation of the top class
     fault: str = ""
+    lost: bool = False  # the process was stopped, or ended
 
 
 class Worker:
@@ -39,7 +50,7 @@ class Worker:
 
     Args:
         classifier: the model; the process gets a copy.
-        seed: of explanations that bring none.
+        seed: of the states, whatever the arguments say: the library's sampler does not see theirs.
         superpixels: how many of the strongest supporting ones make the mask.
     """
 
@@ -48,8 +59,7 @@ class Worker:
         self._start()
 
     def _start(self) -> None:
-        # A forked process may not use threads, nor a GPU.
-        self._pool = ProcessPool(1, 0, _prepare, self._job, get_context("spawn"))
+        self._pool = ProcessPool(1, 0, _prepare, self._job, _CONTEXT)
         try:
             self.pid = self._pool.schedule(os.getpid).result(_START)
         except (OSError, RuntimeError):  # it ended, or took too long
@@ -64,15 +74,16 @@ class Worker:
         for _ in range(2):
             try:
                 job = self._pool.schedule(_explain_here, (image, arguments), timeout=seconds)
-                return job.result()
+                return job.result(_START + seconds)
             except TimeoutError:
-                return Answer(seconds, None, f"stopped after {seconds:g} s")
+                return Answer(seconds, None, f"stopped after {seconds:g} s", lost=True)
             except ProcessExpired:
                 break
             except RuntimeError:  # the process ended while it had nothing to do
                 self.stop()
                 self._start()
-        return Answer(seconds, None, "the process ended, perhaps for want of memory")
+        fault = "the process ended, perhaps for want of memory"
+        return Answer(seconds, None, fault, lost=True)
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
@@ -88,6 +99,7 @@ def _prepare(model: bytes, threads: int, seed: int, superpixels: int) -> None:
     classifier = pickle.loads(model)  # our own, handed over a moment ago
     size = classifier.input_size
     classifier.probabilities(torch.zeros(16, 3, size, size))  # the first pass is slower
+    set_limits(_MEMORY)
     _here.update(classifier=classifier, seed=seed, superpixels=superpixels)
 
 
@@ -100,15 +112,20 @@ def _explain(
 ) -> Answer:
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     top = int(classifier.logits(pixels).argmax())
-    start = time.perf_counter()
+    arguments = {k: v for k, v in arguments.items() if k not in ("batch_size", "random_seed")}
+    start, seconds = time.perf_counter(), None
     try:
+        if arguments.get("hide_color") is not None:  # as the library has NumPy read it
+            painted = np.empty_like(image)
+            painted[:] = arguments["hide_color"]
+            arguments["hide_color"] = painted
         explanation = LimeImageExplainer(seed=seed).explain_instance(
             image, classifier, **{**arguments, "progress_bar": False}
         )
+        seconds = time.perf_counter() - start
+        if top not in explanation.local_exp:
+            return Answer(seconds, None, f"the predicted class {top} was not explained")
+        return Answer(seconds, mask(explanation, top, superpixels))
     except Exception as error:  # the arguments are somebody else's
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return Answer(time.perf_counter() - start, None, reason)
-    seconds = time.perf_counter() - start
-    if top not in explanation.local_exp:
-        return Answer(seconds, None, f"the predicted class {top} was not explained")
-    return Answer(seconds, mask(explanation, top, superpixels))
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return Answer(seconds or time.perf_counter() - start, None, reason)
