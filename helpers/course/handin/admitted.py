@@ -6,8 +6,6 @@ stands in the table are inert stand-ins and classes that only keep what they are
 objects are made of them afterwards, by our own code.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 from dataclasses import dataclass

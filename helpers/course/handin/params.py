@@ -1,7 +1,5 @@
 """The hand-in: LIME parameters per image, checked so that they work on another machine."""
 
-from __future__ import annotations
-
 import operator
 import reprlib
 import warnings

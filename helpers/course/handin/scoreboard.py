@@ -1,7 +1,5 @@
 """Score a hand-in: does it find the object, how long does it take, and who does better?"""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ to go on for ever, or to fill the memory, without calling anything. So a process
 it, which has limits, and hands back plain values that are neither long nor deep.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """A process of its own for explanations that may take too long, so that they can be stopped."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os
