@@ -36,25 +36,16 @@ _PATIENCE = 3  # images on which the process may be lost before the hand-in is g
 
 @dataclass(frozen=True)
 class Score:
-    """How a hand-in did.
+    """How a hand-in did."""
 
-    Attributes:
-        name: whose it is.
-        subject: images and model; only scores of one subject can be compared.
-        keys: the ten images.
-        ious: IoU of each explanation with the object, in [0, 1]; NaN where an image has no mask.
-        seconds: for each explanation; the limit where it was stopped.
-        faults: why an explanation failed; empty where it did not.
-        stored: (mean IoU, mean seconds) of the stored results on this subject, by name. Their
-            seconds were measured on another day, perhaps on another machine.
-    """
-
-    name: str
-    subject: str
-    keys: tuple[str, ...]
-    ious: tuple[float, ...]
-    seconds: tuple[float, ...]
-    faults: tuple[str, ...]
+    name: str  # whose it is
+    subject: str  # images and model; only scores of one subject can be compared
+    keys: tuple[str, ...]  # the ten images
+    ious: tuple[float, ...]  # of each explanation with the object; NaN where an image has no mask
+    seconds: tuple[float, ...]  # for each explanation; the limit where it was stopped
+    faults: tuple[str, ...]  # why an explanation failed; empty where it did not
+    # Mean IoU and seconds of the stored results on this subject, by name. Their seconds were
+    # measured on another day, perhaps on another machine.
     stored: dict[str, tuple[float, float]]
 
     @property
