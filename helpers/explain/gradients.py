@@ -1,7 +1,5 @@
 """Methods that draw the gradient at the pixels: guided backpropagation."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

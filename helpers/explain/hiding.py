@@ -1,7 +1,5 @@
 """Perturbed images: some superpixels shown, the others hidden, and what a model says of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy

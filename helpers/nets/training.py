@@ -1,7 +1,5 @@
 """Fit a classifier, read from top to bottom; train no network twice."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence
@@ -23,50 +21,30 @@ from helpers.run.profiles import Profile
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: the hyperparameters of one run.
+    """How to train: the hyperparameters of one run."""
 
-    Attributes:
-        epochs: passes over the training images.
-        learning_rate: the peak of the one-cycle schedule (Smith & Topin 2019).
-        batch_size: images per step.
-        weight_decay: of AdamW (Loshchilov & Hutter 2019).
-        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
-        flip: mirror images at random; wrong where left and right mean something.
-        shift: move images by up to this many pixels, edges reflected.
-        sizes: input sizes in pixels, each for an equal part of the epochs, smaller and cheaper
-            ones first (Howard 2018, "progressive resizing"). Empty, or for a network of one
-            size: its own throughout.
-        layers: ``"all"``, or ``"last"`` to train the final linear layer alone.
-        seed: of the initial weights, the order of the images and their augmentation.
-    """
-
-    epochs: int
-    learning_rate: float
-    batch_size: int = 128
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.0
-    flip: bool = True
-    shift: int = 0
+    epochs: int  # passes over the training images
+    learning_rate: float  # the peak of the one-cycle schedule (Smith & Topin 2019)
+    batch_size: int = 128  # images per step
+    weight_decay: float = 0.05  # of AdamW (Loshchilov & Hutter 2019)
+    label_smoothing: float = 0.0  # share of the target for all classes (Szegedy et al. 2016)
+    flip: bool = True  # mirror images at random; wrong where left and right mean something
+    shift: int = 0  # move images by up to this many pixels, edges reflected
+    # Input sizes in pixels, each for an equal part of the epochs, smaller and cheaper ones first
+    # (Howard 2018, "progressive resizing"). Empty, or for a network of one size: always its own.
     sizes: Sequence[int] = ()
-    layers: str = "all"
-    seed: int = 0
+    layers: str = "all"  # or "last", to train the final linear layer alone
+    seed: int = 0  # of the initial weights, the order of the images and their augmentation
 
 
 @dataclass
 class History:
-    """What happened in training, one entry per epoch.
+    """What happened in training, one entry per epoch."""
 
-    Attributes:
-        loss: mean training loss, label smoothing included.
-        train_accuracy: on the augmented training images, while the weights move.
-        validation_accuracy: at the end of the epoch.
-        seconds: wall time of the whole training.
-    """
-
-    loss: list[float]
-    train_accuracy: list[float]
-    validation_accuracy: list[float]
-    seconds: float = 0.0
+    loss: list[float]  # mean over the training images, label smoothing included
+    train_accuracy: list[float]  # on the augmented images, while the weights move
+    validation_accuracy: list[float]  # at the end of the epoch
+    seconds: float = 0.0  # wall time of the whole training
 
 
 @torch.random.fork_rng()  # the caller's random numbers go on as if nothing had been drawn
@@ -77,8 +55,7 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
     the hardware has it (CUDA, and CPUs with AVX512-BF16: there about 1.7 times as fast).
 
     Raises:
-        WorkbookError: unknown ``recipe.layers``, or a learning rate that is no positive number
-            or so large that the loss became NaN.
+        WorkbookError: unknown ``recipe.layers``; a learning rate that is not positive or too large.
     """
     if not recipe.learning_rate > 0:  # also when it is NaN
         raise WorkbookError(f"a learning rate of {recipe.learning_rate} trains nothing: raise it")
@@ -164,10 +141,7 @@ def _trainable(classifier: Classifier, layers: str) -> list[nn.Parameter]:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Say whether bfloat16 is faster than float32 here.
-
-    CPUs with AVX512 but without its BF16 extension compute bfloat16 too, at half of the speed.
-    """
+    """Say whether bfloat16 is faster than float32: with AVX512 but not its BF16 it is slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     # Where PyTorch is too old to say what the CPU has, float32 is the safe answer.
@@ -235,7 +209,7 @@ def untrained(profile: Profile) -> tuple[Classifier, str]:
     """Return the profile's classifier as training starts from it, and the name of that start.
 
     Raises:
-        WorkbookError: the profile starts from weights that know other classes than its data.
+        WorkbookError: the start's weights know other classes than the data.
     """
     class_names = data.class_names(profile.dataset)
     if profile.start == "random":
