@@ -1,5 +1,7 @@
 """LIME on images: the library's own numbers, sooner, and right where the library is wrong."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -772,3 +774,18 @@ def test_unknown_methods_and_parameters_are_named(one_line):
     with pytest.raises(WorkbookError) as error:
         segment(torch.rand(3, 32, 32), "slic", n_segment=30)
     one_line(error, "slic", "n_segment")
+
+
+def test_fewer_superpixels_than_asked_for_are_said_once_per_call():
+    noise = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="asked for 30 superpixels and found 3: .*raise") as said:
+        assert segment(noise, "slic", n_segments=30, compactness=1).max() == 2
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    # A few less or more is how SLIC works, and the others are asked for no number.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for image in (noise, *shapes.load("test", 5).images):
+            for chosen in ({}, {"n_segments": 10}, {"n_segments": 40, "min_size_factor": 0.2}):
+                segment(image, "slic", **chosen)
+            segment(image, "felzenszwalb", scale=1e6)

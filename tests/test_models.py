@@ -1,6 +1,7 @@
 """Models: every architecture builds, classifies and can be explained; misfits are named."""
 
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 import torch
@@ -8,10 +9,10 @@ from torch import nn
 
 from helpers import data
 from helpers.course import checks
-from helpers.data import assets
-from helpers.explain import explain
-from helpers.nets import models, parts
-from helpers.nets.recording import edited, record
+from helpers.data import ImageSet, assets
+from helpers.explain import explain, lime
+from helpers.nets import models, parts, training
+from helpers.nets.recording import activations, edited, record
 from helpers.run.errors import WorkbookError
 
 CLASSES = tuple("abcde")
@@ -191,6 +192,59 @@ def test_nan_weights_are_noticed(one_line):
     with pytest.raises(WorkbookError) as error:
         classifier.logits(torch.rand(1, 3, 64, 64))
     one_line(error, "shapes_net", "NaN", "train again")
+
+
+class Talker(nn.Module):
+    """A network that says its logits in another form."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.layer = form, nn.Sequential(nn.Conv2d(3, 5, 8, 8), nn.ReLU())
+
+    def forward(self, x):
+        return self.form(self.layer(x).mean(dim=(2, 3)))
+
+
+CALLS = {
+    "logits": lambda c, images: c.logits(images),
+    "LIME": lambda c, images: lime.explain(c, images, [0, 0], num_samples=8),
+    "training": lambda c, images: training.fit(c, FEW, FEW, training.Recipe(1, 1e-3)),
+    "layers": lambda c, images: activations(c, "layer", images),
+    **{m: partial(lambda m, c, images: explain(m, c, images, [0, 0], **AT.get(m, {})), m)
+       for m in ("gradcam", "scorecam", "guided backprop", "occlusion", "kernel shap")},
+}  # fmt: skip
+AT = {"gradcam": {"layer": "layer"}, "scorecam": {"layer": "layer"}}
+FEW = ImageSet(
+    "few", "test", torch.arange(2 * 3 * 64 * 64).view(2, 3, 64, 64).to(torch.uint8),
+    torch.arange(2), CLASSES, ("a", "b"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (lambda z: {"logits": z, "aux": z}, ("a dict (logits, aux)", "returns the logits alone")),
+        (lambda z: (z, z), ("a tuple, not", "returns the logits alone")),
+        (lambda z: z[:, :1], ("one logit z per image", "[0, z]")),
+        (lambda z: z[:, 0], ("one logit z per image", "[0, z]")),
+        (lambda z: z[:, :3], ("[3] per image and has 5 class names", "one logit for each")),
+        (lambda z: z[:, :, None, None], ("[5, 1, 1] per image", "one logit for each")),
+    ],
+    ids=["dictionary", "tuple", "one logit", "no axis", "too few", "map"],
+)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_network_that_gives_no_logits_is_named(call, form, said, one_line):
+    classifier = models.Classifier("shapes_net", Talker(form), CLASSES, 64, (0.5,) * 3, (0.3,) * 3)
+    with pytest.raises(WorkbookError) as error:
+        CALLS[call](classifier, FEW.images)
+    one_line(error, "the network shapes_net gives", *said)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_the_same_network_with_its_logits_alone_is_fine(call):
+    network = Talker(lambda z: z)
+    classifier = models.Classifier("shapes_net", network, CLASSES, 64, (0.5,) * 3, (0.3,) * 3)
+    assert CALLS[call](classifier, FEW.images) is not None
 
 
 def test_weights_of_another_architecture_are_named(one_line):

@@ -50,7 +50,7 @@ def guided_backprop(
     for batch, c in zip(images.split(batch_size), classes.split(batch_size), strict=True):
         inputs = classifier.preprocess(batch).requires_grad_()
         with torch.enable_grad(), _Guided() as mode:
-            logits = classifier.network(inputs)
+            logits = classifier.answer(inputs)
             score = logits.gather(1, c.to(logits.device)[:, None]).sum()
         if not mode.seen:
             raise WorkbookError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -46,6 +47,10 @@ def segment(
     Returns:
         int64 [H, W], the index of the superpixel of each pixel: 0 to k-1, without gaps.
 
+    Warns:
+        UserWarning: SLIC found fewer than half of the ``n_segments`` that it was asked for; it
+            often finds a few less or more. The other methods are not asked for a number.
+
     Raises:
         WorkbookError: no such method, or it does not take those parameters.
     """
@@ -58,12 +63,20 @@ def segment(
     if method == "quickshift":
         chosen.setdefault("rng", seed)
     try:
-        return consecutive(METHODS[method](pixels, **chosen))
+        labels = consecutive(METHODS[method](pixels, **chosen))
     except (TypeError, ValueError) as error:
         raise WorkbookError(
             f"{method} does not take {parameters}: {str(error).splitlines()[0]}; its parameters "
             f"are described at skimage.segmentation.{method}"
         ) from error
+    found, asked = int(labels.max()) + 1, chosen.get("n_segments", 0)
+    if found < asked / 2:
+        warnings.warn(
+            f"{method} was asked for {asked} superpixels and found {found}: for more of them raise "
+            "compactness, or lower min_size_factor, below which pieces are joined",
+            stacklevel=2,
+        )
+    return labels
 
 
 def consecutive(labels: np.ndarray) -> np.ndarray:

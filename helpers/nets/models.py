@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,15 +80,41 @@ class Classifier:
         mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
 
+    def answer(self, inputs: Tensor) -> Tensor:
+        """Return what the network says of preprocessed images [N, 3, H, W]: logits [N, K].
+
+        Raises:
+            WorkbookError: it says something else, such as one logit, or a dictionary.
+        """
+        said = self.network(inputs)
+        if not isinstance(said, Tensor):
+            inside = f" ({', '.join(map(str, said))})" if isinstance(said, Mapping) else ""
+            raise WorkbookError(
+                f"the network {self.name} gives a {type(said).__name__}{inside}, not one tensor of "
+                "logits [N, classes]: wrap it in a module whose forward returns the logits alone"
+            )
+        if said.shape == inputs.shape[:1] or said.shape[1:] == (1,):
+            raise WorkbookError(
+                f"the network {self.name} gives one logit z per image, not one per class: wrap it "
+                "in a module that returns two, [0, z], whose softmax is the sigmoid of z"
+            )
+        if said.ndim != 2 or said.shape[1] != len(self.class_names):
+            raise WorkbookError(
+                f"the network {self.name} gives {list(said.shape[1:])} per image and has "
+                f"{len(self.class_names)} class names: it must give one logit for each of them"
+            )
+        return said
+
     @torch.inference_mode()
     def logits(self, images: Tensor, batch_size: int = 256) -> Tensor:
         """Return float32 logits [N, K] on the CPU for images [N, 3, H, W] in [0, 1].
 
         Raises:
-            WorkbookError: the network answers NaN; its weights are damaged.
+            WorkbookError: the network answers NaN, as its weights are damaged, or something else
+                than logits (see :meth:`answer`).
         """
         self.network.eval()
-        parts = [self.network(self.preprocess(b)).float().cpu() for b in images.split(batch_size)]
+        parts = [self.answer(self.preprocess(b)).float().cpu() for b in images.split(batch_size)]
         logits = torch.cat(parts)
         if not logits.isfinite().all():
             raise WorkbookError(

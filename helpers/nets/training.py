@@ -86,7 +86,7 @@ def fit(classifier: Classifier, train: ImageSet, validation: ImageSet, recipe: R
                 # The same classifier, for images of another size.
                 images = replace(classifier, input_size=size).preprocess(images)
                 with autocast:
-                    logits = network(images.to(memory_format=torch.channels_last))
+                    logits = classifier.answer(images.to(memory_format=torch.channels_last))
                 loss = cross_entropy(logits.float(), labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
