@@ -1,6 +1,7 @@
 """Small promises of README, docs/instructors.md and data/README.md that no other test runs."""
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from helpers.course import checks
+from helpers.course import checks, handin
 from helpers.data import assets
 from helpers.run import errors, profiles
 from helpers.run.errors import WorkbookError
@@ -224,6 +225,18 @@ def test_a_notebook_can_be_graded_cell_by_cell_without_nbgrader(tmp_path):
     assert re.search(r"Cell 0 PASSED", done.stdout), done.stdout
     assert re.search(r"Cell 1 FAILED", done.stdout)
     assert "is not right yet" in done.stdout
+
+
+def test_what_scores_hand_ins_has_the_names_and_arguments_of_the_page():
+    names = set(re.findall(r"\bhandin\.(\w+)", INSTRUCTORS))
+    assert {"grade", "submit", "PEERS"} <= names
+    for name in names:
+        assert hasattr(handin, name), name
+    # grade() hands these on to score().
+    assert {"seconds", "server_like"} <= set(inspect.signature(handin.score).parameters)
+    assert inspect.signature(handin.submit).parameters["header"].default == "token"
+    told = re.findall(r"0\.\d{4}", INSTRUCTORS)
+    assert all(each in str(handin.PEERS) for each in told) and len(told) == 4
 
 
 def test_cleaning_keeps_downloads_checkpoints_and_the_committed_figures():
