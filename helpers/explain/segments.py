@@ -1,7 +1,5 @@
 """Superpixels: the pieces of an image that LIME hides and shows."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from functools import partial

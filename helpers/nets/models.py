@@ -1,15 +1,15 @@
 """Classifiers: a network by name, its weights, and all that is needed to show it images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.data import assets, places
+from helpers.data.cifar import CLASSES as CIFAR10_CLASSES
 from helpers.data.imagenet import CLASSES as IMAGENET_CLASSES
 from helpers.nets.architectures import ARCHITECTURES, Architecture
 from helpers.nets.recording import activations, find_layer
@@ -17,9 +17,6 @@ from helpers.run.errors import WorkbookError, unknown
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 
 
 @dataclass
@@ -133,7 +130,7 @@ class Classifier:
         nothing = torch.zeros(1, 3, self.input_size, self.input_size)
         return tuple(activations(self, layer, nothing).shape[1:])
 
-    def to(self, device: str | torch.device) -> Classifier:
+    def to(self, device: str | torch.device) -> Self:
         """Move the network to a device, and return the classifier."""
         self.network.to(device)
         return self
