@@ -108,6 +108,10 @@ class OnCard(Tensor):
         """Write a single number as Python writes it."""
         return format(self.item() if self.ndim == 0 else repr(self), spec)
 
+    def __reduce_ex__(self, protocol):
+        """Go to another process, which has no card, as an ordinary tensor."""
+        return self.here.__reduce_ex__(protocol)
+
     # These two tell Module.to that a parameter has to be swapped for the one on the card.
     def __tensor_flatten__(self):
         return ["here"], None
@@ -208,7 +212,8 @@ def card() -> Iterator[torch.device]:
     answers = {
         "is_available": True, "is_bf16_supported": True, "is_current_stream_capturing": False,
         "_lazy_init": None, "device_count": 1, "current_device": 0, "synchronize": None,
-        "reset_peak_memory_stats": None, "memory_allocated": 0, "max_memory_allocated": 1 << 20,
+        "get_device_capability": (9, 0), "reset_peak_memory_stats": None, "memory_allocated": 0,
+        "max_memory_allocated": 1 << 20,
     }  # fmt: skip
     replaced = {name: _says(value) for name, value in answers.items()} | {
         "manual_seed_all": _seed, "manual_seed": _seed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -50,19 +50,25 @@ def watched() -> Iterator[Watched]:
     seen = Watched()
     entered: list[tuple[FrameType, dict]] = []  # the call that is going on, or none
 
-    def look(frame: FrameType, event: str, _argument: object) -> None:
-        if event == "call" and not entered:
-            module = frame.f_globals.get("__name__", "")
-            if module.startswith("helpers."):
-                entered.append((frame, states()))
-                seen.rooms.add(module.split(".")[1])
-        elif event == "return" and entered and entered[0][0] is frame:
+    def call(frame: FrameType, _event: str, _argument: object) -> Callable | None:
+        module = frame.f_globals.get("__name__", "")
+        if entered or not module.startswith("helpers."):
+            return None
+        entered.append((frame, states()))
+        seen.rooms.add(module.split(".")[1])
+        frame.f_trace_lines = False
+        return leave
+
+    def leave(frame: FrameType, event: str, _argument: object) -> Callable:
+        if event == "return" and entered and entered[0][0] is frame:
             before, now = entered.pop()[1], states()
             name = f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}"
             seen.touched |= {f"{name}: {owner}" for owner in now if now[owner] != before[owner]}
+        return leave
 
-    sys.setprofile(look)
+    others = sys.gettrace()
+    sys.settrace(call)  # cheaper than setprofile, which also hears of every call of compiled code
     try:
         yield seen
     finally:
-        sys.setprofile(None)
+        sys.settrace(others)
