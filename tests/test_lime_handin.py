@@ -145,7 +145,7 @@ def test_a_fault_is_named_with_its_image(arguments, words, one_line):
 
 
 def test_every_fault_is_reported_at_once():
-    params = {**GOOD, "kite": {"num_samples": "many", "image": 1, "labels": 3}, "vulture": [1]}
+    params = {**GOOD, "kite": {"num_samples": "many", "image": 1, "hide_color": "no"}, "vulture": [1]}
     del params["orange"]
     params["golfish"] = {}
     params[3] = {}

@@ -306,7 +306,8 @@ def test_of_a_hundred_hand_ins_ten_are_hostile_and_ninety_are_scored(tmp_path, o
     files = {}
     for i in range(100):
         content = hostile[i // 10] if i % 10 == 4 else hand_in(
-            num_samples=10 + i, segmentation_fn=SegmentationAlgorithm("slic", n_segments=16)
+            num_samples=10 + i // 10, top_labels=1,
+            segmentation_fn=SegmentationAlgorithm("slic", n_segments=16),
         )  # fmt: skip
         path = tmp_path / f"{i}.pkl"
         path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))

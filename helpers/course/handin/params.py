@@ -90,13 +90,15 @@ def _is_class_list(value: object) -> bool:
 
 def _is_colour(value: object) -> bool:
     """Say whether NumPy paints an image with it, which is what the library asks it to do."""
+    if not is_plain(value):
+        return False
     try:
         shape = np.broadcast_shapes((1, 1, 3), np.shape(value))
         if value is not None:
             np.empty(shape, dtype=np.uint8)[:] = value
     except (TypeError, ValueError, OverflowError):
         return False
-    return len(shape) == 3 and is_plain(value)
+    return len(shape) == 3
 
 
 def _is_segmentation(value: object) -> bool:
