@@ -145,7 +145,8 @@ def test_a_fault_is_named_with_its_image(arguments, words, one_line):
 
 
 def test_every_fault_is_reported_at_once():
-    params = {**GOOD, "kite": {"num_samples": "many", "image": 1, "hide_color": "no"}, "vulture": [1]}
+    kite = {"num_samples": "many", "image": 1, "hide_color": "no"}
+    params = {**GOOD, "kite": kite, "vulture": [1]}
     del params["orange"]
     params["golfish"] = {}
     params[3] = {}
