@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -163,16 +164,26 @@ def test_a_good_answer_is_returned(send, server):
 
 @pytest.mark.parametrize("header", ["token", "X-API-Key"])
 def test_the_server_of_the_course_reads_the_token_from_its_header(header, send, server):
-    """A replica of client and server: multipart ``file``, and the token as a header."""
+    """A replica of the course's server: multipart ``file``, a header, and what it answers."""
 
     def course(handler):
-        known = handler.headers[header] == TOKEN
-        says(*((200, {"status": "accepted"}) if known else (401, {"detail": "unknown"})))(handler)
+        form = message_from_bytes(
+            b"Content-Type: " + handler.headers["Content-Type"].encode() + b"\r\n\r\n"
+            + server.requests[-1][2]
+        )  # fmt: skip
+        (part,) = form.get_payload()
+        assert part.get_param("name", header="content-disposition") == "file"
+        params = pickle.loads(part.get_payload(decode=True))  # our own, sent a moment ago
+        assert all(arguments["labels"] is None for arguments in params.values())
+        known = handler.headers[header] == TOKEN and len(params) == 10
+        answer = {"avg_iou": 0.33, "avg_time": 1.9}
+        says(*((200, answer) if known else (401, {"detail": "unknown"})))(handler)
 
-    assert send(course, header=header) == {"status": "accepted"}
+    content = {key: {"labels": None, "top_labels": 1} for key in handin.KEYS}
+    assert send(course, content=content, header=header) == {"avg_iou": 0.33, "avg_time": 1.9}
     other = "X-API-Key" if header == "token" else "token"
     with pytest.raises(WorkbookError, match="token is not accepted"):
-        send(course, header=other)
+        send(course, content=content, header=other)
 
 
 @pytest.mark.parametrize("header", ["", "a b", "x:y", "a\nb"])
