@@ -294,9 +294,15 @@ def test_tables_without_a_common_unit_are_not_compared(one_line):
     one_line(error, "one", "two", "no unit in common")
 
 
-def test_a_table_is_written_and_read(tmp_path):
+def write(labels, path):
+    """Write a table as CLIP-Dissect does."""
+    columns = {"label": "description", "score": "similarity"}
+    labels.drop(columns="category").rename(columns=columns).to_csv(path, index=False)
+
+
+def test_a_table_is_read(tmp_path):
     found = table(["dog", "red, or pink", "cat"])
-    units.write_csv(found, tmp_path / "t.csv")
+    write(found, tmp_path / "t.csv")
     pd.testing.assert_frame_equal(units.read_csv(tmp_path / "t.csv", "table"), found)
 
 
@@ -305,7 +311,7 @@ def test_silent_units_and_odd_words_survive_a_file(tmp_path):
     for words in (["null", "nan", "", "NA", *["dog"] * 96], ["1984", "360"]):
         found = table(words)
         found.score *= np.random.default_rng(0).random(len(words))
-        units.write_csv(found, tmp_path / "t.csv")
+        write(found, tmp_path / "t.csv")
         again = units.read_csv(tmp_path / "t.csv", "table")
         pd.testing.assert_frame_equal(again, found, check_exact=True)
 

@@ -42,11 +42,11 @@ def words(concept_set: str) -> tuple[str, ...]:
     """
     kind, _, path = concept_set.partition(":")
     if kind == "file" and path:
-        return clean(_read(Path(path)), path)
+        return clean(read(Path(path)), path)
     if concept_set not in SETS:
         raise unknown("concept set", concept_set, [*SETS, "file:PATH"])
     asset = SETS[concept_set]
-    lines = IMAGENET_CLASSES if asset is None else _read(assets.fetch(asset).path)
+    lines = IMAGENET_CLASSES if asset is None else read(assets.fetch(asset).path)
     return clean(lines, concept_set)
 
 
@@ -124,7 +124,12 @@ def _tables() -> tuple[dict[str, str], frozenset[str], frozenset[str]]:
     return table, classes, heads
 
 
-def _read(path: Path) -> list[str]:
+def read(path: Path) -> list[str]:
+    """Return the lines of a list of words as they stand.
+
+    Raises:
+        WorkbookError: it can't be read as text.
+    """
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from helpers.run.errors import WorkbookError
 
-__all__ = ["SIMILARITIES", "cosine_cubed", "rank_reorder", "soft_wpmi", "wpmi"]
+__all__ = ["SIMILARITIES", "cosine_cubed", "rank_reorder", "soft_wpmi", "top_images", "wpmi"]
 
 _LARGEST = 3e38  # of float32
 _CHUNK = 512  # words at a time
@@ -64,7 +64,7 @@ def soft_wpmi(
         WorkbookError: the tables do not match, are empty or not finite; fewer images than
             ``top_k``.
     """
-    ranked, silent = _ranked(activations, similarity, top_k)
+    ranked, silent = top_images(activations, similarity, top_k)
     share = (temperature * similarity.float()).softmax(dim=1)
     p = p_start - torch.arange(top_k, dtype=torch.float64) / top_k * (p_start - p_end)
     rest = 1 - p + min_prob  # a factor is rest_k + p_k s = rest_k (1 + ratio_k s)
@@ -104,7 +104,7 @@ def cosine_cubed(activations: Tensor, similarity: Tensor, min_norm: float = 1e-3
     Returns:
         float32 [units, words] in [-1, 1]; rows of silent units are NaN.
     """
-    _, silent = _ranked(activations, similarity, 1)
+    _, silent = top_images(activations, similarity, 1)
 
     def direction(columns: Tensor) -> Tensor:
         cubed = (columns.float() - columns.float().mean(dim=0)) ** 3
@@ -136,7 +136,7 @@ def rank_reorder(
         all excite them equally, are NaN.
     """
     n = max(2, int(len(activations) * top_fraction))
-    ranked, silent = _ranked(activations, similarity, n)
+    ranked, silent = top_images(activations, similarity, n)
     scores = similarity.new_full((activations.shape[1], similarity.shape[1]), torch.nan).float()
     for unit in (~silent).nonzero()[:, 0].tolist():
         descending = activations[ranked[:, unit], unit].float()
@@ -159,7 +159,7 @@ SIMILARITIES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def _ranked(activations: Tensor, similarity: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+def top_images(activations: Tensor, similarity: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """Return int64 [top_k, units], the most exciting images first, and bool [units]: silent."""
     if activations.ndim != 2 or similarity.ndim != 2 or len(activations) != len(similarity):
         raise WorkbookError(

@@ -24,7 +24,6 @@ from torch import Tensor
 from helpers.dissect import concepts
 from helpers.measure import intervals
 from helpers.measure.intervals import Estimate
-from helpers.run import files
 from helpers.run.errors import WorkbookError
 
 COLUMNS = ["layer", "unit", "label", "score", "category"]
@@ -83,13 +82,6 @@ def read_netdissect(path: Path, layer: str, name: str, note: str = "") -> DataFr
     category = table.category.replace({"color": "colour", "material": "texture"})
     table = table.assign(layer=layer, unit=table.unit - 1, label=label, category=category)
     return _named(table.sort_values("unit", ignore_index=True), name, note)
-
-
-def write_csv(labels: DataFrame, path: Path) -> None:
-    """Write a table that :func:`read_csv` reads."""
-    columns = {"label": "description", "score": "similarity"}
-    with files.atomic(path) as partial:
-        labels[COLUMNS[:4]].rename(columns=columns).to_csv(partial, index=False)
 
 
 def share(labels: DataFrame, category: str) -> Estimate:
