@@ -142,8 +142,8 @@ def _trainable(classifier: Classifier, layers: str) -> list[nn.Parameter]:
 
 def _has_bfloat16(device: torch.device) -> bool:
     """Say whether bfloat16 is faster than float32: with AVX512 but not its BF16 it is slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+    if device.type == "cuda":  # PyTorch calls a T4, which emulates it slowly, able as well
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     # Where PyTorch is too old to say what the CPU has, float32 is the safe answer.
     abilities = getattr(torch.cpu, "get_capabilities", dict)()
     # What oneDNN, which does the convolutions, may use of that; unset means all.
