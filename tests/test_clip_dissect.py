@@ -154,10 +154,10 @@ def test_equal_activations_are_not_ranked_in_the_order_of_the_files():
     table = torch.zeros(100, 2)
     table[:20, 0] = 1  # the first class
     table[97:, 1] = 1  # what it answers to
-    ranked, _ = similarity._ranked(activations, table, 30)
+    ranked, _ = similarity.top_images(activations, table, 30)
     assert set(ranked[:3, 0].tolist()) == {97, 98, 99}
     assert 1 <= (ranked[3:, 0] < 20).sum() <= 12
-    again, _ = similarity._ranked(activations, table, 30)
+    again, _ = similarity.top_images(activations, table, 30)
     assert torch.equal(ranked, again)
 
 
