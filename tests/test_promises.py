@@ -265,3 +265,23 @@ def test_exercises_do_not_depend_on_the_profile():
                 assert re.fullmatch(r"\w+", call), f"{path.name}: checks.…({call})"
     for path in (ROOT / "helpers" / "course" / "checks").glob("*.py"):
         assert "profiles" not in path.read_text(encoding="utf-8"), path.name
+
+
+# ---- which test keeps which promise ------------------------------------------------------------
+
+
+def test_every_promise_has_a_test_that_exists():
+    tests = {
+        path.name: set(re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE))
+        for path in (ROOT / "tests").glob("test_*.py")
+    }
+    rows = (ROOT / "tests" / "promises.md").read_text("utf-8").splitlines()
+    rows = [line for line in rows if re.match(r"\| \d+ \|", line)]
+    assert [line.split("|")[1].strip() for line in rows] == [str(n) for n in range(1, len(rows) + 1)]
+    for line in rows:
+        kept_by, file = line.split("|")[3], ""
+        assert re.search(r"test_\w+\.py|conftest\.py|\.ci/run|\b\d+\b|measured", kept_by), line
+        for named, test in re.findall(r"(test_\w+\.py)?(?:::(test_\w+))?", kept_by):
+            file = named or file
+            assert not file or file in tests, file
+            assert not test or test in tests[file], f"{file}::{test}"
