@@ -137,9 +137,9 @@ def children():
     return {child.pid for child in multiprocessing.active_children()}
 
 
-def none_is_left():
+def none_is_left(of_others=frozenset()):
     """Say whether all of them end, in the ten seconds that one has which was told to."""
-    return any(not children() or time.sleep(0.1) for _ in range(100))
+    return any(children() <= of_others or time.sleep(0.1) for _ in range(100))
 
 
 @pytest.mark.slow
@@ -293,12 +293,12 @@ def test_absurd_parameters_end_within_time_and_memory_and_the_next_image_is_expl
     assert handin.validate({**GOOD, "kite": absurd(kind)}) == []
     start = time.perf_counter()
     answer = process.explain(picture(), absurd(kind), seconds=1)
-    assert time.perf_counter() - start < 30
+    assert time.perf_counter() - start < 120, "it hangs"
     assert answer.mask is None
     one_line(answer.fault)
     assert 0 < len(answer.fault) < 300
     arguments = {"num_samples": 20, "segmentation_fn": SegmentationAlgorithm("slic")}
-    assert process.explain(picture(), arguments, seconds=30).fault == ""
+    assert process.explain(picture(), arguments, seconds=60).fault == ""
 
 
 @pytest.mark.slow
@@ -317,6 +317,7 @@ def test_of_a_hundred_hand_ins_ten_are_hostile_and_ninety_are_scored(tmp_path, o
         path = tmp_path / f"{i}.pkl"
         path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))
         files[f"student {i}"] = path
+    of_others = children()
     table = handin.grade(files, blocks(), ten_blocks(), seconds=2, progress_bar=False)
     scored = table[table["fault"] == ""]
     assert len(table) == 100 and len(scored) == 90
@@ -327,7 +328,7 @@ def test_of_a_hundred_hand_ins_ten_are_hostile_and_ninety_are_scored(tmp_path, o
         one_line(line)
         assert 20 < len(line) < 400
     assert "given up: goldfish (stopped after 2 s), tiger" in table["fault"]["student 74"]
-    assert none_is_left()
+    assert none_is_left(of_others)
 
 
 @pytest.mark.slow
