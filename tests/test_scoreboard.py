@@ -137,11 +137,6 @@ def children():
     return {child.pid for child in multiprocessing.active_children()}
 
 
-def none_is_left(of_others=frozenset()):
-    """Say whether all of them end, in the ten seconds that one has which was told to."""
-    return any(children() <= of_others or time.sleep(0.1) for _ in range(100))
-
-
 @pytest.mark.slow
 def test_a_process_that_cannot_start_is_an_error(one_line):
     classifier = shapes_classifier()
@@ -167,7 +162,7 @@ def test_a_process_that_dies_is_a_fault_and_not_the_end():
         for pid in children():
             os.kill(pid, signal.SIGKILL)
     process.stop()
-    assert none_is_left()
+    assert not children()
 
 
 def test_a_class_that_was_not_explained_is_a_fault():
@@ -293,12 +288,12 @@ def test_absurd_parameters_end_within_time_and_memory_and_the_next_image_is_expl
     assert handin.validate({**GOOD, "kite": absurd(kind)}) == []
     start = time.perf_counter()
     answer = process.explain(picture(), absurd(kind), seconds=1)
-    assert time.perf_counter() - start < 120, "it hangs"
+    assert time.perf_counter() - start < 30
     assert answer.mask is None
     one_line(answer.fault)
     assert 0 < len(answer.fault) < 300
     arguments = {"num_samples": 20, "segmentation_fn": SegmentationAlgorithm("slic")}
-    assert process.explain(picture(), arguments, seconds=60).fault == ""
+    assert process.explain(picture(), arguments, seconds=30).fault == ""
 
 
 @pytest.mark.slow
@@ -328,7 +323,7 @@ def test_of_a_hundred_hand_ins_ten_are_hostile_and_ninety_are_scored(tmp_path, o
         one_line(line)
         assert 20 < len(line) < 400
     assert "given up: goldfish (stopped after 2 s), tiger" in table["fault"]["student 74"]
-    assert none_is_left(of_others)
+    assert children() == of_others
 
 
 @pytest.mark.slow

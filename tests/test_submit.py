@@ -66,35 +66,32 @@ def sleeps(handler):
     time.sleep(1.5)
 
 
-def stalls(handler):
-    """Send the headers, and then nothing."""
-    handler.send_response(200)
+def begins(handler, body=b"", status=200):
+    """Send headers that promise more than comes."""
+    handler.send_response(status)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
+    handler.wfile.write(body)
     handler.wfile.flush()
+
+
+def stalls(handler):
+    begins(handler)
     time.sleep(1.5)
 
 
 def stalls_in_trouble(handler):
-    handler.send_response(503)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b"busy")
+    begins(handler, b"busy", 503)
     time.sleep(1.5)
 
 
 def hangs_up_early(handler):
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b"{")
+    begins(handler, b"{")
     hangs_up(handler)
 
 
 def drips(handler):
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
+    begins(handler)
     for _ in range(30):
         handler.wfile.write(b" ")
         time.sleep(0.1)
