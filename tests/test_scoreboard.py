@@ -260,7 +260,10 @@ ABSURD = {
     "more samples than numbers": {"num_samples": 10**30},
     "a colour of another size": {"hide_color": np.zeros((500, 500, 3))},
     "a class beyond all": {"labels": (10**9,), "top_labels": None},
-    "a billion superpixels": {"segmentation_fn": ("slic", {"n_segments": 10**9})},
+    "a billion superpixels": {  # there are only as many as pixels, but of each many samples
+        "segmentation_fn": ("slic", {"n_segments": 10**9}),
+        "num_samples": 10**7,
+    },
     "a sigma of a billion": {"segmentation_fn": ("slic", {"n_segments": 9, "sigma": 1e9})},
 }
 
